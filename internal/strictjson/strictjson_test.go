@@ -1,0 +1,55 @@
+package strictjson
+
+import (
+	"errors"
+	"strings"
+	"testing"
+)
+
+func TestObject(t *testing.T) {
+	for _, tt := range []struct {
+		name, data string
+		want       string // what visit saw
+		err        string
+	}{
+		{"empty", `{}`, "", ""},
+		{"values in order", `{"b": [1, 2], "a": {"x": null}}`, `b=[1, 2];a={"x": null};`, ""},
+		{"names that differ in case are two", `{"a":1,"A":2}`, "a=1;A=2;", ""},
+		{"white space around", " \n{\"a\":1}\n ", "a=1;", ""},
+		{"a name twice", `{"a":1,"b":2,"a":3}`, "a=1;b=2;", `"a" is there twice`},
+		{"a name twice, once escaped", `{"a":1,"\u0061":3}`, "a=1;", `"a" is there twice`},
+		{"text after", "{}\n{}", "", "text after the JSON object, line 2"},
+		{"a stray brace after", `{}}`, "", "text after the JSON object, line 1"},
+		{"no object", `[]`, "", "not a JSON object"},
+		{"null", `null`, "", "not a JSON object"},
+		{"nothing", ``, "", "not JSON: it ends too soon"},
+		{"cut short", `{"a":`, "", "not JSON: it ends too soon"},
+		{"cut short after a value", `{"a":1`, "a=1;", "not JSON: it ends too soon"},
+		{"cut short after a comma", `{"a":1,`, "a=1;", "not JSON: it ends too soon"},
+		{"a trailing comma", "{\"a\":1\n,}", "a=1;", "not JSON, line 2: "},
+		{"no quotes", "{\n\na:1}", "", "not JSON, line 3: "},
+		{"a number for a name", `{1:1}`, "", "not JSON, line 1: "},
+		{"not UTF-8", "{\"\xff\":1}", "", "not JSON: not UTF-8"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var saw strings.Builder
+			err := Object([]byte(tt.data), func(name string, value []byte) error {
+				saw.WriteString(name + "=" + string(value) + ";")
+				return nil
+			})
+			if saw.String() != tt.want {
+				t.Errorf("saw %q, want %q", saw.String(), tt.want)
+			}
+			if (err == nil) != (tt.err == "") || err != nil && !strings.HasPrefix(err.Error(), tt.err) {
+				t.Errorf("error %v, want %q", err, tt.err)
+			}
+		})
+	}
+}
+
+func TestObjectStopsAtTheVisitorsError(t *testing.T) {
+	no := errors.New("no")
+	if err := Object([]byte(`{"a":1,"b":2}`), func(name string, _ []byte) error { return no }); err != no {
+		t.Errorf("error %v, want the visitor's", err)
+	}
+}
