@@ -1,0 +1,149 @@
+// Package form reads the form in the body of a request, and only there, more
+// strictly than net/http: a form that is in any way broken, or that says one
+// thing twice, is refused whole, so that nobody is ever logged in by half of
+// one.
+package form
+
+import (
+	"errors"
+	"io"
+	"maps"
+	"mime"
+	"mime/multipart"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// A Fault is one thing that is wrong with a form, as an entry of the list that
+// FastAPI answers with status 422. Loc is "body" and the field's name. Input is
+// null but where the caller knows that what was sent is no secret.
+type Fault struct {
+	Type  string            `json:"type"`
+	Loc   []string          `json:"loc"`
+	Msg   string            `json:"msg"`
+	Input any               `json:"input"`
+	Ctx   map[string]string `json:"ctx,omitempty"`
+}
+
+// Error makes a Fault an error. It holds nothing of what the client sent.
+func (f Fault) Error() string { return strings.Join(f.Loc, ".") + ": " + f.Msg }
+
+// Parse returns the named fields of the form in r's body, which may be
+// application/x-www-form-urlencoded or multipart/form-data; a field that was
+// not sent is "". With any other type of body, or none, there are no fields.
+// Fields not named are ignored (RFC 6749 3.2), but must be as sound.
+//
+// The error is a Fault for a malformed form, a field sent twice and a file, and
+// an *http.MaxBytesError for a body of more than limit bytes. The fault names a
+// field only if the caller did: any other name is the client's own text.
+func Parse(r *http.Request, limit int64, names ...string) (map[string]string, error) {
+	mediaType, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
+		return nil, nil
+	}
+	body := http.MaxBytesReader(nil, r.Body, limit)
+	form := collector{names: names, seen: make(map[string]bool), fields: make(map[string]string)}
+	switch mediaType {
+	case "application/x-www-form-urlencoded":
+		err = form.readURLEncoded(body)
+	case "multipart/form-data":
+		err = form.readMultipart(multipart.NewReader(body, params["boundary"]))
+	default:
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return form.fields, nil
+}
+
+// Missing is a Fault for each of the names that was not sent or is empty.
+func Missing(fields map[string]string, names ...string) (faults []Fault) {
+	for _, name := range names {
+		if fields[name] == "" {
+			faults = append(faults, Fault{Type: "missing", Loc: []string{"body", name}, Msg: "Field required"})
+		}
+	}
+	return faults
+}
+
+type collector struct {
+	names  []string
+	seen   map[string]bool
+	fields map[string]string
+}
+
+func (c *collector) readURLEncoded(body io.Reader) error {
+	text, err := io.ReadAll(body)
+	if err != nil {
+		return broken(err)
+	}
+	values, err := url.ParseQuery(string(text))
+	if err != nil {
+		return broken(err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(values)) { // so that the same form gets the same error
+		for _, value := range values[name] {
+			if err := c.add(name, value); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (c *collector) readMultipart(parts *multipart.Reader) error {
+	for {
+		part, err := parts.NextRawPart()
+		if err == io.EOF { // wrapped, it would mean that the last boundary is missing
+			return nil
+		}
+		if err != nil {
+			return broken(err)
+		}
+		disposition, params, err := mime.ParseMediaType(part.Header.Get("Content-Disposition"))
+		name, named := params["name"]
+		if err != nil || disposition != "form-data" || !named {
+			return broken(errors.New("a part without a name"))
+		}
+		if _, file := params["filename"]; file {
+			return c.fault(name, "Input should be a string, not a file")
+		}
+		value, err := io.ReadAll(part)
+		if err != nil {
+			return broken(err)
+		}
+		if err := c.add(name, string(value)); err != nil {
+			return err
+		}
+	}
+}
+
+func (c *collector) add(name, value string) error {
+	if c.seen[name] {
+		return c.fault(name, "Field must not be repeated")
+	}
+	c.seen[name] = true
+	if slices.Contains(c.names, name) {
+		c.fields[name] = value
+	}
+	return nil
+}
+
+func (c *collector) fault(name, msg string) error {
+	loc := []string{"body"}
+	if slices.Contains(c.names, name) {
+		loc = append(loc, name)
+	}
+	return Fault{Type: "value_error", Loc: loc, Msg: msg}
+}
+
+// broken leaves out the parser's own words, which quote the body.
+func broken(err error) error {
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		return tooLarge
+	}
+	return Fault{Type: "value_error", Loc: []string{"body"}, Msg: "Malformed form"}
+}
