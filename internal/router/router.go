@@ -1,0 +1,56 @@
+// Package router answers the requests for paths that exist by an
+// [http.ServeMux], and all others as FastAPI does.
+package router
+
+import (
+	"net/http"
+	"strings"
+)
+
+// A Route is a path, the one method it has, and the handler for both. A GET
+// route answers HEAD too. NotAllowed answers the other methods; Allow is set
+// when it is called (RFC 9110 15.5.6).
+type Route struct {
+	Method, Path string
+	Handler      http.Handler
+	NotAllowed   http.Handler
+}
+
+// New is a handler for the routes. A trailing slash is redirected to the path
+// without it, with 307 and so with the same method and body; notFound answers
+// the rest. A path is compared as it came: none is tidied up into another, and
+// a redirect leads to the path of a route, on the same host, or nowhere.
+func New(notFound http.Handler, routes []Route) http.Handler {
+	mux, known := http.NewServeMux(), make(map[string]bool)
+	for _, route := range routes {
+		allow := route.Method
+		if allow == http.MethodGet {
+			allow = "GET, HEAD"
+		}
+		known[route.Path] = true
+		mux.Handle(route.Method+" "+route.Path, route.Handler)
+		mux.HandleFunc(route.Path, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Allow", allow)
+			route.NotAllowed.ServeHTTP(w, r)
+		})
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if known[r.URL.Path] {
+			r.URL.RawPath = "" // the mux too is to see the path decoded, as FastAPI does
+			mux.ServeHTTP(w, r)
+			return
+		}
+		path := strings.TrimRight(r.URL.Path, "/")
+		if !known[path] {
+			notFound.ServeHTTP(w, r)
+			return
+		}
+		if r.URL.RawQuery != "" {
+			path += "?" + r.URL.RawQuery
+		}
+		// Without scheme and host: behind a proxy that ends TLS this server
+		// does not know them, and http:// would send the password in the clear.
+		w.Header().Set("Location", path)
+		w.WriteHeader(http.StatusTemporaryRedirect)
+	})
+}
