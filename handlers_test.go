@@ -1,0 +1,1115 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"simple-oauth2/internal/tokens"
+)
+
+// hashOf is a hash that costs a test next to nothing.
+func hashOf(password string) string {
+	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
+	if err != nil {
+		panic(err)
+	}
+	return string(hash)
+}
+
+// testUsers are the tutorial's two, one who may hold scopes, and a service that
+// may introspect.
+func testUsers() string {
+	return `{
+	"johndoe": {"full_name": "John Doe", "email": "johndoe@example.com", "disabled": false, "hashed_password": "` + hashOf("secret") + `"},
+	"alice": {"full_name": "Alice Wonderson", "email": "alice@example.com", "disabled": true, "hashed_password": "` + hashOf("secret2") + `"},
+	"scopey": {"hashed_password": "` + hashOf("secret3") + `", "scopes": ["items:read", "items:write"]},
+	"gate": {"hashed_password": "` + hashOf("secret4") + `", "scopes": ["introspect"]},
+	"long": {"hashed_password": "` + hashOf(strings.Repeat("x", 72)) + `"}
+}`
+}
+
+var passwords = map[string]string{"johndoe": "secret", "alice": "secret2", "scopey": "secret3", "gate": "secret4"}
+
+// service is a service under test: its handler, its log, its users file, and
+// its clock, which stands still unless a test turns it.
+type service struct {
+	http.Handler
+	t     testing.TB
+	auth  *auth
+	log   *syncBuffer
+	file  string
+	clock time.Time
+}
+
+func newService(t testing.TB, usersJSON string) *service {
+	t.Helper()
+	s := &service{t: t, log: &syncBuffer{}, file: filepath.Join(t.TempDir(), "users.json"), clock: time.Unix(1700000000, 0)}
+	s.write(usersJSON)
+	log := slog.New(slog.NewTextHandler(s.log, nil))
+	s.auth = &auth{
+		users:    &users{file: s.file, log: log},
+		tokens:   &tokens.Memory{Now: func() time.Time { return s.clock }},
+		tokenTTL: 30 * time.Minute,
+		log:      log,
+	}
+	if err := s.auth.users.load(); err != nil {
+		t.Fatal(err)
+	}
+	s.Handler = newHandler(s.auth)
+	return s
+}
+
+func (s *service) write(usersJSON string) {
+	s.t.Helper()
+	if err := os.WriteFile(s.file, []byte(usersJSON), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *service) do(r *http.Request) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, r)
+	return w
+}
+
+// post sends a form, with the bearer token if there is one.
+func (s *service) post(path, form, token string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest("POST", path, strings.NewReader(form))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	return s.do(r)
+}
+
+func (s *service) me(token string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest("GET", "/users/me", nil)
+	r.Header.Set("Authorization", "Bearer "+token)
+	return s.do(r)
+}
+
+// login is a token for one of the passwords, with the scopes asked for.
+func (s *service) login(username string, scopes ...string) string {
+	s.t.Helper()
+	w := s.post("/token", "username="+username+"&password="+passwords[username]+"&scope="+strings.Join(scopes, "+"), "")
+	var answer struct {
+		AccessToken string `json:"access_token"`
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil || w.Code != http.StatusOK || answer.AccessToken == "" {
+		s.t.Fatalf("login of %s: %d %s", username, w.Code, w.Body)
+	}
+	return answer.AccessToken
+}
+
+// syncBuffer is a log that may be read while it is written.
+type syncBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+// TestRecordedAnswers replays what FastAPI's own app was asked, over a real
+// connection, and wants its answers but for the differences that the README
+// lists.
+func TestRecordedAnswers(t *testing.T) {
+	text, err := os.ReadFile("testdata/recorded.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var recorded []struct {
+		Name, Request, Body string
+		Status              int
+		Headers             map[string]string
+	}
+	if err := json.Unmarshal(text, &recorded); err != nil {
+		t.Fatal(err)
+	}
+	if len(recorded) != 46 {
+		t.Fatalf("%d recorded answers, want 46", len(recorded))
+	}
+	differs := map[string]struct {
+		status int
+		body   string
+	}{
+		"me HEAD": {200, ``},
+		"login duplicate username, right one last":  {422, `{"detail":[{"type":"value_error","loc":["body","username"],"msg":"Field must not be repeated","input":null}]}`},
+		"login duplicate username, right one first": {422, `{"detail":[{"type":"value_error","loc":["body","username"],"msg":"Field must not be repeated","input":null}]}`},
+	}
+	s := newService(t, testUsers())
+	server := httptest.NewServer(s)
+	defer server.Close()
+	for _, tt := range recorded {
+		t.Run(tt.Name, func(t *testing.T) {
+			request := tt.Request
+			for _, name := range []string{"johndoe", "alice"} {
+				if strings.Contains(request, "{TOKEN:"+name+"}") {
+					request = strings.ReplaceAll(request, "{TOKEN:"+name+"}", s.login(name))
+				}
+			}
+			conn, err := net.Dial("tcp", server.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if _, err := io.WriteString(conn, request); err != nil {
+				t.Fatal(err)
+			}
+			parsed, err := http.ReadRequest(bufio.NewReader(strings.NewReader(request)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			response, err := http.ReadResponse(bufio.NewReader(conn), parsed)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(response.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			want := tt
+			if d, ok := differs[tt.Name]; ok {
+				want.Status, want.Body = d.status, d.body
+				delete(want.Headers, "allow")
+			}
+			if response.StatusCode != want.Status {
+				t.Errorf("status %d, want %d", response.StatusCode, want.Status)
+			}
+			for name, value := range want.Headers {
+				got := response.Header.Get(name)
+				switch name {
+				case "location": // a path, which the client resolves against what it asked for
+					location, err := response.Location()
+					if err != nil {
+						t.Fatal(err)
+					}
+					base := *parsed.URL
+					base.Scheme, base.Host = "http", parsed.Host
+					got = base.ResolveReference(location).String()
+				case "allow": // HEAD works wherever GET does
+					got = strings.TrimSuffix(got, ", HEAD")
+				}
+				if got != value {
+					t.Errorf("%s %q, want %q", name, got, value)
+				}
+			}
+			if got := asFastAPI(string(body)); got != want.Body {
+				if strings.HasPrefix(want.Body, `{"access_token":`) {
+					want.Body = `{"access_token":"opaque","token_type":"bearer"}`
+				}
+				want.Body = strings.Replace(want.Body, `,"hashed_password":"fakehashedsecret"`, "", 1)
+				if got != want.Body {
+					t.Errorf("body %s, want %s", got, want.Body)
+				}
+			}
+		})
+	}
+}
+
+// asFastAPI is a body without what this service says beyond FastAPI's.
+func asFastAPI(body string) string {
+	body = regexp.MustCompile(`,"error":"[a-z_]+","error_description":"[^"\\]+"}$`).ReplaceAllString(body, "}")
+	body = regexp.MustCompile(`"access_token":"[A-Za-z0-9_-]{43}"`).ReplaceAllString(body, `"access_token":"opaque"`)
+	return strings.Replace(body, `,"expires_in":1800`, "", 1)
+}
+
+func TestEndpoints(t *testing.T) {
+	const (
+		urlencoded = "application/x-www-form-urlencoded"
+		part       = "--B\r\nContent-Disposition: form-data; name="
+	)
+	// what every error of /token, /revoke and /introspect says beside the detail
+	refused := func(detail, code, description string) string {
+		return `{"detail":` + detail + `,"error":"` + code + `","error_description":"` + description + `"}`
+	}
+	fault := func(loc, msg string) string {
+		quoted := `"` + strings.ReplaceAll(loc, ".", `","`) + `"`
+		return refused(`[{"type":"value_error","loc":[`+quoted+`],"msg":"`+msg+`","input":null}]`, "invalid_request", loc+": "+msg)
+	}
+	lacks := func(field string) string {
+		return refused(`[{"type":"missing","loc":["body","`+field+`"],"msg":"Field required","input":null}]`, "invalid_request", "body."+field+": Field required")
+	}
+	malformed := fault("body", "Malformed form")
+	repeated := func(field string) string { return fault("body."+field, "Field must not be repeated") }
+	aFile := func(loc string) string { return fault(loc, "Input should be a string, not a file") }
+	wrong := refused(`"Incorrect username or password"`, "invalid_grant", "Incorrect username or password")
+	tooLarge := refused(`"Request body larger than 64 KiB"`, "invalid_request", "Request body larger than 64 KiB")
+	token := func(scope string) string {
+		return `{"access_token":"opaque","token_type":"bearer","expires_in":1800` + scope + `}`
+	}
+	tokenHeaders := map[string]string{"Cache-Control": "no-store", "Pragma": "no-cache", "Content-Type": "application/json"}
+	bearer := map[string]string{"WWW-Authenticate": "Bearer"}
+	johndoe := `{"username":"johndoe","email":"johndoe@example.com","full_name":"John Doe","disabled":false}`
+
+	s := newService(t, testUsers())
+	for _, tt := range []struct {
+		name    string
+		request string // method and target
+		kind    string // content type
+		body    string
+		auth    string // Authorization; {name} and {name scope} become tokens, in the body too
+		status  int
+		headers map[string]string
+		want    string
+	}{
+		// POST /token
+		{"login", "POST /token", urlencoded, "username=johndoe&password=secret", "", 200, tokenHeaders, token("")},
+		{"login, grant_type password", "POST /token", urlencoded, "grant_type=password&username=johndoe&password=secret", "", 200, tokenHeaders, token("")},
+		{"login, client in a Basic header", "POST /token", urlencoded, "username=johndoe&password=secret", "Basic Y2xpZW50OnNlY3JldA==", 200, nil, token("")},
+		{"login, client in the form, any secret", "POST /token", urlencoded, "username=johndoe&password=secret&client_id=c&client_secret=s", "", 200, nil, token("")},
+		{"login, unknown field ignored", "POST /token", urlencoded, "username=johndoe&password=secret&foo=bar", "", 200, nil, token("")},
+		{"login, plus is a space", "POST /token", urlencoded, "username=john+doe&password=secret", "", 400, tokenHeaders, wrong},
+		{"login of 72 bytes", "POST /token", urlencoded, "username=long&password=" + strings.Repeat("x", 72), "", 200, nil, token("")},
+		{"login of 73 bytes that begin alike", "POST /token", urlencoded, "username=long&password=" + strings.Repeat("x", 73), "", 400, nil, wrong},
+		{"login, wrong password", "POST /token", urlencoded, "username=johndoe&password=wrong", "", 400, tokenHeaders, wrong},
+		{"login, unknown user", "POST /token", urlencoded, "username=nobody&password=secret", "", 400, tokenHeaders, wrong},
+		{"login, names are exact", "POST /token", urlencoded, "username=JohnDoe&password=secret", "", 400, nil, wrong},
+		{"login, name not UTF-8", "POST /token", urlencoded, "username=%ff&password=secret", "", 400, nil, wrong},
+		{"login, the hash is no password", "POST /token", urlencoded, "username=johndoe&password=" + strings.ReplaceAll(hashOf("secret"), "/", "%2F"), "", 400, nil, wrong},
+		{"login, body at the limit", "POST /token", urlencoded, "username=johndoe&password=secret&x=" + strings.Repeat("x", 64<<10-35), "", 200, nil, token("")},
+		{"login, body over the limit", "POST /token", urlencoded, "username=johndoe&password=secret&x=" + strings.Repeat("x", 64<<10-34), "", 413, tokenHeaders, tooLarge},
+		{"login, multipart over the limit", "POST /token", "multipart/form-data; boundary=B", part + "username\r\n\r\n" + strings.Repeat("x", 64<<10), "", 413, tokenHeaders, tooLarge},
+		{"login, other grant_type", "POST /token", urlencoded, "grant_type=<x>&username=johndoe&password=secret", "", 422, tokenHeaders,
+			refused(`[{"type":"string_pattern_mismatch","loc":["body","grant_type"],"msg":"String should match pattern '^password$'","input":"<x>","ctx":{"pattern":"^password$"}}]`,
+				"unsupported_grant_type", "body.grant_type: String should match pattern '^password$'")},
+		{"login, grant_type in capitals", "POST /token", urlencoded, "grant_type=Password&username=johndoe&password=secret", "", 422, nil,
+			refused(`[{"type":"string_pattern_mismatch","loc":["body","grant_type"],"msg":"String should match pattern '^password$'","input":"Password","ctx":{"pattern":"^password$"}}]`,
+				"unsupported_grant_type", "body.grant_type: String should match pattern '^password$'")},
+		{"login, GET", "GET /token", "", "", "", 405, map[string]string{"Allow": "POST", "Cache-Control": "no-store"}, refused(`"Method Not Allowed"`, "invalid_request", "Method Not Allowed")},
+
+		// a form that is broken logs nobody in
+		{"form, username twice", "POST /token", urlencoded, "username=johndoe&username=johndoe&password=secret", "", 422, tokenHeaders, repeated("username")},
+		{"form, password twice", "POST /token", urlencoded, "username=johndoe&password=secret&password=wrong", "", 422, nil, repeated("password")},
+		{"form, client_secret twice", "POST /token", urlencoded, "username=johndoe&password=secret&client_secret=a&client_secret=a", "", 422, nil, repeated("client_secret")},
+		{"form, unknown field twice", "POST /token", urlencoded, "username=johndoe&password=secret&hunter2=&hunter2=", "", 422, nil, fault("body", "Field must not be repeated")},
+		{"form, bad escape", "POST /token", urlencoded, "username=johndoe&password=secret&x=%zz", "", 422, nil, malformed},
+		{"form, cut escape", "POST /token", urlencoded, "username=johndoe&password=secret%2", "", 422, nil, malformed},
+		{"form, semicolon", "POST /token", urlencoded, "username=johndoe&password=secret;x=y", "", 422, nil, malformed},
+		{"form, parameter of the type broken", "POST /token", urlencoded + "; charset", "username=johndoe&password=secret", "", 200, nil, token("")},
+		{"form, type broken", "POST /token", "a/b/c", "username=johndoe&password=secret", "", 422, nil,
+			refused(`[{"type":"missing","loc":["body","username"],"msg":"Field required","input":null},{"type":"missing","loc":["body","password"],"msg":"Field required","input":null}]`,
+				"invalid_request", "body.username: Field required; body.password: Field required")},
+		{"multipart", "POST /token", "multipart/form-data; boundary=B", part + "username\r\n\r\njohndoe\r\n" + part + "password\r\n\r\nsecret\r\n--B--\r\n", "", 200, nil, token("")},
+		{"multipart, field twice", "POST /token", "multipart/form-data; boundary=B", part + "username\r\n\r\njohndoe\r\n" + part + "username\r\n\r\njohndoe\r\n--B--\r\n", "", 422, nil, repeated("username")},
+		{"multipart, no last boundary", "POST /token", "multipart/form-data; boundary=B", part + "username\r\n\r\njohndoe\r\n" + part + "password\r\n\r\nsecret\r\n", "", 422, nil, malformed},
+		{"multipart, no last boundary, no line's end", "POST /token", "multipart/form-data; boundary=B", part + "username\r\n\r\njohndoe\r\n" + part + "password\r\n\r\nsecret", "", 422, nil, malformed},
+		{"multipart, no boundary in the body", "POST /token", "multipart/form-data; boundary=B", "username=johndoe&password=secret", "", 422, nil, malformed},
+		{"multipart, no boundary in the type", "POST /token", "multipart/form-data", part + "username\r\n\r\njohndoe\r\n--B--\r\n", "", 422, nil, malformed},
+		{"multipart, part without a name", "POST /token", "multipart/form-data; boundary=B", "--B\r\nContent-Disposition: form-data\r\n\r\nx\r\n--B--\r\n", "", 422, nil, malformed},
+		{"multipart, part of no form", "POST /token", "multipart/form-data; boundary=B", "--B\r\nContent-Disposition: attachment; name=username\r\n\r\nx\r\n--B--\r\n", "", 422, nil, malformed},
+		{"multipart, a file", "POST /token", "multipart/form-data; boundary=B", part + "username\r\n\r\njohndoe\r\n" + part + "password; filename=p.txt\r\n\r\nsecret\r\n--B--\r\n", "", 422, nil, aFile("body.password")},
+		{"multipart, a file without a file's name", "POST /token", "multipart/form-data; boundary=B", part + "password; filename=\"\"\r\n\r\nsecret\r\n--B--\r\n", "", 422, nil, aFile("body.password")},
+		{"multipart, an unknown file", "POST /token", "multipart/form-data; boundary=B", part + "x; filename=p.txt\r\n\r\nsecret\r\n--B--\r\n", "", 422, nil, aFile("body")},
+
+		// scopes
+		{"scope, held", "POST /token", urlencoded, "username=scopey&password=secret3&scope=items:write+items:read", "", 200, nil, token(`,"scope":"items:write items:read"`)},
+		{"scope, not held is left out", "POST /token", urlencoded, "username=scopey&password=secret3&scope=admin+items:read", "", 200, nil, token(`,"scope":"items:read"`)},
+		{"scope, none held", "POST /token", urlencoded, "username=johndoe&password=secret&scope=admin", "", 200, nil, token(`,"scope":""`)},
+		{"scope, asked twice", "POST /token", urlencoded, "username=scopey&password=secret3&scope=items:read++items:read+", "", 200, nil, token(`,"scope":"items:read"`)},
+		{"scope, only spaces", "POST /token", urlencoded, "username=scopey&password=secret3&scope=++", "", 200, nil, token("")},
+
+		// GET /users/me
+		{"me", "GET /users/me", "", "", "Bearer {johndoe}", 200, nil, johndoe},
+		{"me, HEAD", "HEAD /users/me", "", "", "Bearer {johndoe}", 200, map[string]string{"Content-Type": "application/json"}, johndoe}, // the server leaves the body out
+		{"me, unknown is null", "GET /users/me", "", "", "Bearer {scopey}", 200, nil, `{"username":"scopey","email":null,"full_name":null,"disabled":null}`},
+		{"me, query left alone", "GET /users/me?a=b", "", "", "Bearer {johndoe}", 200, nil, johndoe},
+		{"me, path escaped", "GET /users%2Fm%65", "", "", "Bearer {johndoe}", 200, nil, johndoe},
+		{"me, disabled", "GET /users/me", "", "", "Bearer {alice}", 400, nil, `{"detail":"Inactive user"}`},
+		{"me, two spaces", "GET /users/me", "", "", "Bearer  {johndoe}", 401, bearer, `{"detail":"Not authenticated"}`},
+		{"me, PUT", "PUT /users/me", "", "", "Bearer {johndoe}", 405, map[string]string{"Allow": "GET, HEAD"}, `{"detail":"Method Not Allowed"}`},
+
+		// POST /revoke
+		{"revoke", "POST /revoke", urlencoded, "token={johndoe}", "", 200, tokenHeaders, `{}`},
+		{"revoke, with a hint", "POST /revoke", urlencoded, "token={johndoe}&token_type_hint=refresh_token", "", 200, nil, `{}`},
+		{"revoke, unknown token", "POST /revoke", urlencoded, "token=nonsense", "", 200, tokenHeaders, `{}`},
+		{"revoke, no token", "POST /revoke", urlencoded, "", "", 422, tokenHeaders, lacks("token")},
+		{"revoke, token in the query", "POST /revoke?token=x", urlencoded, "", "", 422, nil, lacks("token")},
+		{"revoke, token twice", "POST /revoke", urlencoded, "token=x&token=x", "", 422, nil, repeated("token")},
+		{"revoke, too large", "POST /revoke", urlencoded, "token=" + strings.Repeat("x", 64<<10), "", 413, nil, tooLarge},
+		{"revoke, GET", "GET /revoke", "", "", "", 405, map[string]string{"Allow": "POST"}, refused(`"Method Not Allowed"`, "invalid_request", "Method Not Allowed")},
+
+		// POST /introspect
+		{"introspect", "POST /introspect", urlencoded, "token={scopey items:read}", "Bearer {gate introspect}", 200, tokenHeaders,
+			`{"active":true,"username":"scopey","sub":"scopey","scope":"items:read","token_type":"bearer","iat":1700000000,"exp":1700001800}`},
+		{"introspect, itself", "POST /introspect", urlencoded, "token={gate introspect}&token_type_hint=access_token", "Bearer {gate introspect}", 200, nil,
+			`{"active":true,"username":"gate","sub":"gate","scope":"introspect","token_type":"bearer","iat":1700000000,"exp":1700001800}`},
+		{"introspect, no scope in the token", "POST /introspect", urlencoded, "token={johndoe}", "Bearer {gate introspect}", 200, nil,
+			`{"active":true,"username":"johndoe","sub":"johndoe","scope":"","token_type":"bearer","iat":1700000000,"exp":1700001800}`},
+		{"introspect, unknown token", "POST /introspect", urlencoded, "token=nonsense", "Bearer {gate introspect}", 200, tokenHeaders, `{"active":false}`},
+		{"introspect, of a disabled user", "POST /introspect", urlencoded, "token={alice}", "Bearer {gate introspect}", 200, nil, `{"active":false}`},
+		{"introspect, no token", "POST /introspect", urlencoded, "", "Bearer {gate introspect}", 422, tokenHeaders, lacks("token")},
+		{"introspect, token twice", "POST /introspect", urlencoded, "token=a&token=b", "Bearer {gate introspect}", 422, nil, repeated("token")},
+		{"introspect, nobody", "POST /introspect", urlencoded, "token={johndoe}", "", 401, bearer, refused(`"Not authenticated"`, "invalid_token", "Not authenticated")},
+		{"introspect, by a disabled user", "POST /introspect", urlencoded, "token={johndoe}", "Bearer {alice}", 400, nil, refused(`"Inactive user"`, "invalid_token", "Inactive user")},
+		{"introspect, scope may be held, was not asked for", "POST /introspect", urlencoded, "token={johndoe}", "Bearer {gate}", 403,
+			map[string]string{"WWW-Authenticate": `Bearer error="insufficient_scope", scope="introspect"`}, refused(`"Not enough permissions"`, "insufficient_scope", "Not enough permissions")},
+		{"introspect, scope may not be held", "POST /introspect", urlencoded, "token={johndoe}", "Bearer {johndoe introspect}", 403, nil, refused(`"Not enough permissions"`, "insufficient_scope", "Not enough permissions")},
+
+		// the rest
+		{"healthz", "GET /healthz", "", "", "", 200, map[string]string{"Content-Type": "application/json"}, `{"status":"ok"}`},
+		{"healthz, POST", "POST /healthz", "", "", "", 405, map[string]string{"Allow": "GET, HEAD"}, `{"detail":"Method Not Allowed"}`},
+		{"slash, query kept", "GET /users/me/?a=b", "", "", "", 307, map[string]string{"Location": "/users/me?a=b"}, ""},
+		{"slashes", "GET /users/me///", "", "", "", 307, map[string]string{"Location": "/users/me"}, ""},
+		{"slash, escaped", "POST /token%2F", "", "", "", 307, map[string]string{"Location": "/token"}, ""},
+		{"other host by two slashes", "GET //evil.example/", "", "", "", 404, map[string]string{"Location": ""}, `{"detail":"Not Found"}`},
+		{"other host by a backslash", `GET /\evil.example/`, "", "", "", 404, map[string]string{"Location": ""}, `{"detail":"Not Found"}`},
+		{"other host before a path", "GET //evil.example/token/", "", "", "", 404, map[string]string{"Location": ""}, `{"detail":"Not Found"}`},
+		{"other host, escaped", "GET /%2Fevil.example/", "", "", "", 404, map[string]string{"Location": ""}, `{"detail":"Not Found"}`},
+		{"two slashes are not tidied", "POST //token", "", "", "", 404, map[string]string{"Location": ""}, `{"detail":"Not Found"}`},
+		{"dots are not tidied", "POST /users/../token", "", "", "", 404, map[string]string{"Location": ""}, `{"detail":"Not Found"}`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			withTokens := func(text string) string {
+				return regexp.MustCompile(`\{(\w+)( \S+)?\}`).ReplaceAllStringFunc(text, func(found string) string {
+					name, scope, _ := strings.Cut(strings.Trim(found, "{}"), " ")
+					return s.login(name, scope)
+				})
+			}
+			method, target, _ := strings.Cut(tt.request, " ")
+			r := httptest.NewRequest(method, target, strings.NewReader(withTokens(tt.body)))
+			if tt.kind != "" {
+				r.Header.Set("Content-Type", tt.kind)
+			}
+			if tt.auth != "" {
+				r.Header.Set("Authorization", withTokens(tt.auth))
+			}
+			w := s.do(r)
+			if w.Code != tt.status {
+				t.Errorf("status %d, want %d", w.Code, tt.status)
+			}
+			for name, value := range tt.headers {
+				if got := w.Header().Get(name); got != value {
+					t.Errorf("%s %q, want %q", name, got, value)
+				}
+			}
+			got := regexp.MustCompile(`"access_token":"[A-Za-z0-9_-]{43}"`).ReplaceAllString(w.Body.String(), `"access_token":"opaque"`)
+			if got != tt.want {
+				t.Errorf("body %s\nwant %s", got, tt.want)
+			}
+		})
+	}
+	for _, secret := range []string{"secret", "hunter2", hashOf("secret")} {
+		if strings.Contains(s.log.String(), secret) {
+			t.Errorf("the log holds %q", secret)
+		}
+	}
+}
+
+// TestChain asks each link of the chain, which calls the one before it.
+func TestChain(t *testing.T) {
+	s := newService(t, testUsers())
+	johndoe, alice, gate := s.login("johndoe"), s.login("alice"), s.login("gate", "introspect")
+	for _, tt := range []struct {
+		name                               string
+		headers                            []string
+		bearer, current, active, introspec error
+	}{
+		{"no header", nil, errNotAuthenticated, errNotAuthenticated, errNotAuthenticated, errNotAuthenticated},
+		{"other scheme", []string{"Basic " + johndoe}, errNotAuthenticated, errNotAuthenticated, errNotAuthenticated, errNotAuthenticated},
+		{"two headers", []string{"Bearer " + johndoe, "Bearer " + johndoe}, errNotAuthenticated, errNotAuthenticated, errNotAuthenticated, errNotAuthenticated},
+		{"no token", []string{"Bearer "}, errNotAuthenticated, errNotAuthenticated, errNotAuthenticated, errNotAuthenticated},
+		{"unknown token", []string{"Bearer x"}, nil, errNotAuthenticated, errNotAuthenticated, errNotAuthenticated},
+		{"disabled user", []string{"Bearer " + alice}, nil, nil, errInactiveUser, errInactiveUser},
+		{"active user", []string{"bEARER " + johndoe}, nil, nil, nil, errInsufficientScope("introspect")},
+		{"user with the scope", []string{"Bearer " + gate}, nil, nil, nil, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := httptest.NewRequest("GET", "/", nil)
+			r.Header["Authorization"] = tt.headers
+			check := func(link string, got, want error) {
+				if fmt.Sprint(got) != fmt.Sprint(want) {
+					t.Errorf("%s: %v, want %v", link, got, want)
+				}
+			}
+			_, err := bearerToken(r)
+			check("bearerToken", err, tt.bearer)
+			_, err = s.auth.currentUser(r)
+			check("currentUser", err, tt.current)
+			_, err = s.auth.currentActiveUser(r)
+			check("currentActiveUser", err, tt.active)
+			_, err = s.auth.scoped("introspect")(r)
+			check("scoped", err, tt.introspec)
+		})
+	}
+	t.Run("an error without a status tells nothing", func(t *testing.T) {
+		handler := Depends(bearerToken, func(http.ResponseWriter, *http.Request, string) error { return errors.New("inner detail") })
+		r, w := httptest.NewRequest("GET", "/", nil), httptest.NewRecorder()
+		r.Header.Set("Authorization", "Bearer x")
+		handler.ServeHTTP(w, r)
+		if w.Code != 500 || w.Body.String() != `{"detail":"Internal Server Error"}` {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+	})
+}
+
+func TestTokensAreOpaque(t *testing.T) {
+	s := newService(t, testUsers())
+	seen := make(map[string]bool)
+	for range 100 {
+		token := s.login("johndoe")
+		if !regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`).MatchString(token) {
+			t.Errorf("%q is not 32 bytes in base64url", token)
+		}
+		if seen[token] {
+			t.Errorf("%q was issued before", token)
+		}
+		seen[token] = true
+	}
+}
+
+func TestTokenEndsAtItsSecond(t *testing.T) {
+	s := newService(t, testUsers())
+	token, gate := s.login("johndoe"), ""
+	for _, tt := range []struct {
+		after  time.Duration
+		status int
+		active string
+	}{
+		{0, 200, `"active":true`},
+		{30*time.Minute - time.Nanosecond, 200, `"active":true`},
+		{30 * time.Minute, 401, `"active":false`},
+		{time.Hour, 401, `"active":false`},
+	} {
+		s.clock = time.Unix(1700000000, 0).Add(tt.after)
+		if w := s.me(token); w.Code != tt.status {
+			t.Errorf("after %v: status %d, want %d", tt.after, w.Code, tt.status)
+		}
+		gate = s.login("gate", "introspect")
+		if w := s.post("/introspect", "token="+token, gate); !strings.Contains(w.Body.String(), tt.active) {
+			t.Errorf("after %v: %s, want %s", tt.after, w.Body, tt.active)
+		}
+	}
+}
+
+func TestRevokedIsWorthNothing(t *testing.T) {
+	s := newService(t, testUsers())
+	token, other := s.login("johndoe"), s.login("johndoe")
+	for _, form := range []string{"token=" + token, "token=" + token} {
+		if w := s.post("/revoke", form, ""); w.Code != 200 {
+			t.Fatalf("revoke: %d", w.Code)
+		}
+		if w := s.me(token); w.Code != 401 {
+			t.Errorf("revoked token: %d, want 401", w.Code)
+		}
+	}
+	if w := s.post("/introspect", "token="+token, s.login("gate", "introspect")); w.Body.String() != `{"active":false}` {
+		t.Errorf("introspection of a revoked token: %s", w.Body)
+	}
+	if w := s.me(other); w.Code != 200 {
+		t.Errorf("the user's other token: %d, want 200", w.Code)
+	}
+	if n := strings.Count(s.log.String(), `msg="token revoked" username=johndoe client=192.0.2.1`); n != 1 {
+		t.Errorf("%d revocations in the log, want 1:\n%s", n, s.log)
+	}
+}
+
+// TestUsersChange loads the users again while tokens are out.
+func TestUsersChange(t *testing.T) {
+	user := func(name, rest string) string {
+		return `{"` + name + `": {"hashed_password": "` + hashOf(passwords[name]) + `"` + rest + `}, "gate": {"hashed_password": "` + hashOf("secret4") + `", "scopes": ["introspect"]}}`
+	}
+	for _, tt := range []struct {
+		name, users string
+		loads       bool
+		status      int
+		introspect  string
+	}{
+		{"unchanged", testUsers(), true, 200, `"scope":"items:read"`},
+		{"disabled", user("scopey", `, "disabled": true`), true, 400, `{"active":false}`},
+		{"removed", user("johndoe", ""), true, 401, `{"active":false}`},
+		{"scope withdrawn", user("scopey", `, "scopes": ["items:write"]`), true, 200, `"scope":""`},
+		{"broken file", "{", false, 200, `"scope":"items:read"`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newService(t, testUsers())
+			token, gate := s.login("scopey", "items:read"), s.login("gate", "introspect")
+			s.write(tt.users)
+			if err := s.auth.users.load(); (err == nil) != tt.loads {
+				t.Errorf("load: %v", err)
+			}
+			if w := s.me(token); w.Code != tt.status {
+				t.Errorf("status %d, want %d", w.Code, tt.status)
+			}
+			if w := s.post("/introspect", "token="+token, gate); !strings.Contains(w.Body.String(), tt.introspect) {
+				t.Errorf("introspection %s, want %s", w.Body, tt.introspect)
+			}
+		})
+	}
+}
+
+func TestUsersFile(t *testing.T) {
+	hash := hashOf("secret")
+	record := func(fields string) string { return `{"johndoe": {` + fields + `}}` }
+	good := `"hashed_password": "` + hash + `"`
+	for _, tt := range []struct {
+		name, text string
+		err        string // "" for a good file; what stands behind the file's name
+	}{
+		{"least", record(good), ""},
+		{"everything", record(good + `, "username": "johndoe", "full_name": "J", "email": "j@x", "disabled": false, "scopes": ["a", "b:c/d"]`), ""},
+		{"nulls", record(good + `, "username": null, "full_name": null, "email": null, "disabled": null, "scopes": null`), ""},
+		{"$2b$", record(`"hashed_password": "` + strings.Replace(hash, "$2a$", "$2b$", 1) + `"`), ""},
+		{"$2y$", record(`"hashed_password": "` + strings.Replace(hash, "$2a$", "$2y$", 1) + `"`), ""},
+		{"cost 16", record(`"hashed_password": "$2b$16$` + strings.Repeat("a", 53) + `"`), ""},
+		{"nobody", `{}`, ""},
+
+		{"empty", ``, `not JSON: it ends too soon`},
+		{"not JSON", `users:`, `not JSON, line 1: invalid character 'u' looking for beginning of value`},
+		{"not an object", `[]`, `not a JSON object`},
+		{"text after", record(good) + "x", `text after the JSON object, line 1`},
+		{"a name twice", `{"johndoe": {` + good + `}, "johndoe": {` + good + `}}`, `"johndoe" is there twice`},
+		{"user not an object", `{"johndoe": null}`, `user "johndoe": not a JSON object`},
+		{"unknown field", record(good + `, "admin": true`), `user "johndoe": unknown field "admin"`},
+		{"field in capitals", record(`"Hashed_Password": "` + hash + `"`), `user "johndoe": unknown field "Hashed_Password"`},
+		{"field twice", record(good + `, ` + good), `user "johndoe": "hashed_password" is there twice`},
+		{"other username", record(good + `, "username": "jane"`), `user "johndoe": the username "jane" differs from its key`},
+		{"empty username", `{"": {` + good + `}}`, `user "": the username is empty`},
+		{"newline in the name", `{"a\nb": {}}`, `user "a\nb": no hashed_password`},
+		{"no hash", record(`"disabled": false`), `user "johndoe": no hashed_password`},
+		{"hash null", record(`"hashed_password": null`), `user "johndoe": no hashed_password`},
+		{"password in the clear", record(`"hashed_password": "secret"`), `user "johndoe": hashed_password is not a bcrypt hash`},
+		{"hash cut short", record(`"hashed_password": "` + hash[:59] + `"`), `user "johndoe": hashed_password is not a bcrypt hash`},
+		{"hash with a bad letter", record(`"hashed_password": "` + hash[:59] + `!"`), `user "johndoe": hashed_password is not a bcrypt hash`},
+		{"$2x$", record(`"hashed_password": "` + strings.Replace(hash, "$2a$", "$2x$", 1) + `"`), `user "johndoe": hashed_password is not a bcrypt hash`},
+		{"cost 17", record(`"hashed_password": "` + strings.Replace(hash, "$04$", "$17$", 1) + `"`), `user "johndoe": hashed_password has cost 17: it must be from 4 to 16`},
+		{"cost 3", record(`"hashed_password": "` + strings.Replace(hash, "$04$", "$03$", 1) + `"`), `user "johndoe": hashed_password has cost 3: it must be from 4 to 16`},
+		{"disabled not a bool", record(good + `, "disabled": "no"`), `user "johndoe": field "disabled": a string where bool belongs`},
+		{"hash not a string", record(`"hashed_password": 1`), `user "johndoe": field "hashed_password": a number where string belongs`},
+		{"scopes not a list", record(good + `, "scopes": "a b"`), `user "johndoe": field "scopes": a string where []string belongs`},
+		{"scope with a space", record(good + `, "scopes": ["a b"]`), `user "johndoe": "a b" is not a scope`},
+		{"scope null", record(good + `, "scopes": [null]`), `user "johndoe": "" is not a scope`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "users.json")
+			if err := os.WriteFile(file, []byte(tt.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			// A good file gets as far as the address, a broken one does not.
+			err := run(t.Context(), []string{"-users", file, "-addr", "nowhere"}, noEnv, io.Discard)
+			want := file + ": " + tt.err
+			if tt.err == "" {
+				want = "-addr: listen tcp: address nowhere: missing port in address"
+			}
+			if err == nil || err.Error() != want {
+				t.Errorf("error %q, want %q", err, want)
+			}
+		})
+	}
+}
+
+func TestHashesOfOtherTools(t *testing.T) {
+	for _, version := range []string{"$2a$", "$2b$", "$2y$"} {
+		s := newService(t, `{"johndoe": {"hashed_password": "`+strings.Replace(hashOf("secret"), "$2a$", version, 1)+`"}}`)
+		s.login("johndoe")
+		if w := s.post("/token", "username=johndoe&password=wrong", ""); w.Code != 400 {
+			t.Errorf("%s: wrong password: %d", version, w.Code)
+		}
+		if !strings.Contains(s.log.String(), `level=WARN msg="the hash of a user is weak, make a new one" username=johndoe cost=4 least=10`) {
+			t.Errorf("no warning of a cost below 10:\n%s", s.log)
+		}
+	}
+}
+
+func noEnv(string) string { return "" }
+
+func TestFlags(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := writeCertificate(t, dir)
+	garbage := filepath.Join(dir, "garbage.pem")
+	if err := os.WriteFile(garbage, []byte("garbage"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const ttl = "it must be a duration such as 30m or 8h, in whole seconds and of one at least"
+	for _, tt := range []struct {
+		name string
+		args string
+		env  string // NAME=value
+		err  string // its beginning; "" for help
+	}{
+		{"unknown flag", "-nope", "", "flag provided but not defined: -nope"},
+		{"unknown command", "serve", "", `unknown argument "serve"`},
+		{"address without a port", "-addr localhost", "", "-addr: listen tcp: address localhost: missing port in address"},
+		{"address with a bad port", "-addr 127.0.0.1:99999", "", "-addr: listen tcp: address 99999: invalid port"},
+		{"address by the environment", "", "OAUTH2_ADDR=localhost", "-addr: listen tcp: address localhost: missing port in address"},
+		{"the flag wins", "-addr flag", "OAUTH2_ADDR=env", "-addr: listen tcp: address flag: missing port in address"},
+		{"the flag wins over nonsense", "-token-ttl 1m -addr flag", "OAUTH2_TOKEN_TTL=soon", "-addr: listen tcp: address flag"},
+		{"ttl no duration", "-token-ttl soon", "", `invalid value "soon" for flag -token-ttl: ` + ttl},
+		{"ttl without a unit", "-token-ttl 30", "", `invalid value "30" for flag -token-ttl: ` + ttl},
+		{"ttl zero", "-token-ttl 0s", "", `invalid value "0s" for flag -token-ttl: ` + ttl},
+		{"ttl negative", "-token-ttl -1m", "", `invalid value "-1m" for flag -token-ttl: ` + ttl},
+		{"ttl with a fraction", "-token-ttl 1500ms", "", `invalid value "1500ms" for flag -token-ttl: ` + ttl},
+		{"ttl by the environment", "", "OAUTH2_TOKEN_TTL=soon", `invalid value "soon" for OAUTH2_TOKEN_TTL: ` + ttl},
+		{"no users file", "-users /nonexistent", "", "open /nonexistent: no such file or directory"},
+		{"users file by the environment", "", "OAUTH2_USERS=/nonexistent", "open /nonexistent: no such file or directory"},
+		{"users file a folder", "-users " + dir, "", "read " + dir + ": is a directory"},
+		{"certificate alone", "-tls-cert a", "", "-tls-cert and -tls-key go together: give both or neither"},
+		{"key alone", "", "OAUTH2_TLS_KEY=a", "-tls-cert and -tls-key go together: give both or neither"},
+		{"certificate missing", "-tls-cert /nonexistent -tls-key " + key, "", "-tls-cert /nonexistent and -tls-key " + key + ": open /nonexistent: no such file"},
+		{"certificate garbage", "-tls-cert " + garbage + " -tls-key " + key, "", "-tls-cert " + garbage + " and -tls-key " + key + ": tls: failed to find any PEM data"},
+		{"key of the certificate garbage", "-tls-cert " + cert + " -tls-key " + garbage, "", "-tls-cert " + cert + " and -tls-key " + garbage + ": tls: failed to find any PEM data"},
+		{"healthcheck, nobody there", "healthcheck -addr 127.0.0.1:1", "", "not healthy: "},
+		{"healthcheck, bad flag", "healthcheck -nope", "", "flag provided but not defined: -nope"},
+		{"help", "-h", "", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			getenv := func(name string) string {
+				if value, ok := strings.CutPrefix(tt.env, name+"="); ok {
+					return value
+				}
+				return ""
+			}
+			var stderr syncBuffer
+			err := run(t.Context(), strings.Fields(tt.args), getenv, &stderr)
+			if tt.err == "" {
+				if err != nil || !strings.Contains(stderr.String(), "-token-ttl duration") {
+					t.Errorf("error %v, help %s", err, &stderr)
+				}
+				return
+			}
+			if err == nil || !strings.HasPrefix(err.Error(), tt.err) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("error %v, want %s", err, tt.err)
+			}
+		})
+	}
+}
+
+func TestHashCommand(t *testing.T) {
+	const limits = "it must be from 4 to 16"
+	for _, tt := range []struct {
+		name, args, stdin string
+		password          string // what the hash is of
+		err               string
+	}{
+		{"plain", "-cost 4", "secret", "secret", ""},
+		{"a line", "-cost 4", "secret\n", "secret", ""},
+		{"a line of Windows", "-cost 4", "secret\r\n", "secret", ""},
+		{"spaces count", "-cost 4", " secret \n", " secret ", ""},
+		{"72 bytes", "-cost 4", strings.Repeat("é", 36), strings.Repeat("é", 36), ""},
+		{"73 bytes", "-cost 4", strings.Repeat("é", 36) + "x", "", "bcrypt: password length exceeds 72 bytes"},
+		{"empty", "", "", "", "the password is empty"},
+		{"an empty line", "", "\n", "", "the password is empty"},
+		{"two lines", "", "a\nb\n", "", "the password has more than one line"},
+		{"cost too great", "-cost 17", "secret", "", "-cost 17: " + limits},
+		{"cost too small", "-cost 3", "secret", "", "-cost 3: " + limits},
+		{"cost no number", "-cost x", "secret", "", `invalid value "x" for flag -cost: parse error`},
+		{"password as an argument", "secret", "", "", "unexpected argument: the password is read from standard input"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var stdout bytes.Buffer
+			err := hashPassword(strings.Fields(tt.args), strings.NewReader(tt.stdin), &stdout)
+			if tt.err != "" {
+				if err == nil || err.Error() != tt.err || stdout.Len() > 0 {
+					t.Errorf("error %v, want %s; printed %q", err, tt.err, &stdout)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := bcrypt.CompareHashAndPassword(bytes.TrimSuffix(stdout.Bytes(), []byte("\n")), []byte(tt.password)); err != nil {
+				t.Errorf("%q: %v", stdout.String(), err)
+			}
+		})
+	}
+}
+
+// TestLog sends what would forge a line or fill the disk.
+func TestLog(t *testing.T) {
+	s := newService(t, testUsers())
+	for _, tt := range []struct{ name, form, want string }{
+		{"success", "username=scopey&password=secret3&client_id=app&scope=items:read", `level=INFO msg=login username=scopey client=192.0.2.1 client_id=app scope=items:read`},
+		{"failure", "username=johndoe&password=hunter2", `level=WARN msg="login failed" username=johndoe client=192.0.2.1`},
+		{"newline", "username=a%0Atime=2026&password=hunter2", `level=WARN msg="login failed" username="a\ntime=2026" client=192.0.2.1`},
+		{"escape of a terminal", "username=%1b[2J&password=hunter2", `level=WARN msg="login failed" username="\x1b[2J" client=192.0.2.1`},
+		{"long", "username=" + strings.Repeat("x", 1000) + "&password=hunter2", `level=WARN msg="login failed" username=` + strings.Repeat("x", 64) + `… client=192.0.2.1`},
+		{"long, cut in a letter", "username=x" + strings.Repeat("é", 1000) + "&password=hunter2", `level=WARN msg="login failed" username=x` + strings.Repeat("é", 31) + `… client=192.0.2.1`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			before := len(s.log.String())
+			s.post("/token", tt.form, "")
+			_, line, _ := strings.Cut(s.log.String()[before:], " ") // behind the time
+			if line != tt.want+"\n" {
+				t.Errorf("logged %q, want %q", line, tt.want)
+			}
+		})
+	}
+	if strings.Contains(s.log.String(), "hunter2") {
+		t.Error("the log holds a password")
+	}
+}
+
+// TestManyAtOnce is for the race detector: everything at the same time.
+func TestManyAtOnce(t *testing.T) {
+	s := newService(t, testUsers())
+	gate := s.login("gate", "introspect")
+	var clients sync.WaitGroup
+	for range 16 {
+		clients.Go(func() {
+			for range 10 {
+				token := s.login("johndoe")
+				if w := s.me(token); w.Code != 200 {
+					t.Errorf("live token: %d", w.Code)
+				}
+				if w := s.post("/introspect", "token="+token, gate); !strings.Contains(w.Body.String(), `"active":true`) {
+					t.Errorf("live token: %s", w.Body)
+				}
+				s.post("/revoke", "token="+token, "")
+				if w := s.me(token); w.Code != 401 {
+					t.Errorf("revoked token: %d", w.Code)
+				}
+			}
+		})
+	}
+	clients.Go(func() {
+		for range 50 {
+			if err := s.auth.users.load(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	clients.Wait()
+}
+
+// started is a program that run was called for.
+type started struct {
+	addr string
+	log  *syncBuffer
+	stop context.CancelFunc
+	done chan error
+}
+
+var listening = regexp.MustCompile(`msg=listening addr=(\S+)`)
+
+// start runs the whole program on a free port and waits until it listens.
+func start(t *testing.T, args ...string) *started {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	s := &started{log: &syncBuffer{}, stop: stop, done: make(chan error, 1)}
+	go func() { s.done <- run(ctx, append(args, "-addr", "127.0.0.1:0"), noEnv, s.log) }()
+	s.waitFor(t, listening.String())
+	s.addr = listening.FindStringSubmatch(s.log.String())[1]
+	return s
+}
+
+// waitFor waits until the log matches.
+func (s *started) waitFor(t *testing.T, pattern string) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for !regexp.MustCompile(pattern).MatchString(s.log.String()) {
+		select {
+		case err := <-s.done:
+			t.Fatalf("ended: %v\n%s", err, s.log)
+		case <-time.After(time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no %q in the log:\n%s", pattern, s.log)
+		}
+	}
+}
+
+func (s *started) waitForEnd(t *testing.T) {
+	t.Helper()
+	select {
+	case err := <-s.done:
+		if err != nil {
+			t.Errorf("ended with %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("does not end")
+	}
+	if !strings.HasSuffix(s.log.String(), "msg=stopped\n") {
+		t.Errorf("the log does not end with the stop:\n%s", s.log)
+	}
+}
+
+// TestRun is the tutorial's session against the whole program, with its own
+// demonstration users.
+func TestRun(t *testing.T) {
+	s := start(t)
+	if !strings.Contains(s.log.String(), "level=WARN msg=\"these are the tutorial's demonstration users") {
+		t.Errorf("no warning of the demonstration users:\n%s", s.log)
+	}
+	if !strings.Contains(s.log.String(), `msg="users loaded" users=2 source=demonstration`) {
+		t.Errorf("no word of the users:\n%s", s.log)
+	}
+	if err := run(t.Context(), []string{"healthcheck", "-addr", s.addr}, noEnv, io.Discard); err != nil {
+		t.Errorf("healthcheck: %v", err)
+	}
+	for _, tt := range []struct{ username, password, want string }{
+		{"johndoe", "secret", `{"username":"johndoe","email":"johndoe@example.com","full_name":"John Doe","disabled":false}`},
+		{"alice", "secret2", `{"detail":"Inactive user"}`},
+	} {
+		response, err := http.Post("http://"+s.addr+"/token", "application/x-www-form-urlencoded", strings.NewReader("username="+tt.username+"&password="+tt.password))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var answer struct {
+			AccessToken string `json:"access_token"`
+		}
+		if err := json.NewDecoder(response.Body).Decode(&answer); err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		r, _ := http.NewRequest("GET", "http://"+s.addr+"/users/me", nil)
+		r.Header.Set("Authorization", "Bearer "+answer.AccessToken)
+		response, err = http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(response.Body)
+		response.Body.Close()
+		if string(body) != tt.want {
+			t.Errorf("%s: %s, want %s", tt.username, body, tt.want)
+		}
+	}
+	s.stop()
+	s.waitForEnd(t)
+	if err := run(t.Context(), []string{"healthcheck", "-addr", s.addr}, noEnv, io.Discard); err == nil {
+		t.Error("healthcheck: a stopped service is healthy")
+	}
+}
+
+func TestRunAddressTaken(t *testing.T) {
+	s := start(t)
+	err := run(t.Context(), []string{"-addr", s.addr}, noEnv, io.Discard)
+	if err == nil || err.Error() != "-addr: listen tcp "+s.addr+": bind: address already in use" {
+		t.Errorf("error %v", err)
+	}
+}
+
+// TestRunReload sends SIGHUP to the program.
+func TestRunReload(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "users.json")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(testUsers())
+	s := start(t, "-users", file)
+	write(`{"johndoe": {}}`)
+	syscall.Kill(os.Getpid(), syscall.SIGHUP)
+	s.waitFor(t, `level=ERROR msg="users not loaded again, the ones before stay" error=".*users.json: user \\"johndoe\\": no hashed_password"`)
+	write(`{}`)
+	syscall.Kill(os.Getpid(), syscall.SIGHUP)
+	s.waitFor(t, `msg="users loaded" users=0 source=\S+users.json`)
+	s.stop()
+	s.waitForEnd(t)
+}
+
+// TestRunStop ends the program while a request is in hand.
+func TestRunStop(t *testing.T) {
+	s := start(t)
+	conn, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	// The server says 100 Continue once the handler asks for the body.
+	fmt.Fprintf(conn, "POST /revoke HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 7\r\nExpect: 100-continue\r\n\r\n")
+	answers := bufio.NewReader(conn)
+	if response, err := http.ReadResponse(answers, nil); err != nil || response.StatusCode != 100 {
+		t.Fatalf("%v %v", response, err)
+	}
+	s.stop()
+	s.waitFor(t, "msg=stopping")
+	for { // until it accepts no more
+		other, err := net.Dial("tcp", s.addr)
+		if err != nil {
+			break
+		}
+		other.Close()
+	}
+	fmt.Fprintf(conn, "token=x")
+	if response, err := http.ReadResponse(answers, nil); err != nil || response.StatusCode != 200 {
+		t.Errorf("the request in hand: %v %v", response, err)
+	}
+	s.waitForEnd(t)
+}
+
+func TestRunTLS(t *testing.T) {
+	cert, key := writeCertificate(t, t.TempDir())
+	s := start(t, "-tls-cert", cert, "-tls-key", key)
+	if err := run(t.Context(), []string{"healthcheck", "-addr", s.addr, "-tls-cert", cert, "-tls-key", key}, noEnv, io.Discard); err != nil {
+		t.Errorf("healthcheck: %v", err)
+	}
+	if err := run(t.Context(), []string{"healthcheck", "-addr", s.addr}, noEnv, io.Discard); err == nil || err.Error() != "not healthy: 400 Bad Request" {
+		t.Errorf("healthcheck without TLS: %v", err)
+	}
+	pool := x509.NewCertPool()
+	text, err := os.ReadFile(cert)
+	if err != nil || !pool.AppendCertsFromPEM(text) {
+		t.Fatal(err)
+	}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, ForceAttemptHTTP2: true}}
+	response, err := client.Get("https://" + s.addr + "/healthz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	if response.StatusCode != 200 || response.ProtoMajor != 2 {
+		t.Errorf("%s %s", response.Proto, response.Status)
+	}
+	s.stop()
+	s.waitForEnd(t)
+}
+
+// writeCertificate makes a certificate for 127.0.0.1.
+func writeCertificate(t *testing.T, dir string) (cert, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(name, kind string, der []byte) string {
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	return write("cert.pem", "CERTIFICATE", der), write("key.pem", "PRIVATE KEY", pkcs8)
+}
+
+// FuzzForm wants every form answered with a status that the protocol knows, and
+// nobody logged in but by the one right pair.
+func FuzzForm(f *testing.F) {
+	for _, seed := range []struct{ kind, body string }{
+		{"application/x-www-form-urlencoded", "username=johndoe&password=secret"},
+		{"application/x-www-form-urlencoded", "username=johndoe&password=secret&password=secret"},
+		{"application/x-www-form-urlencoded", "username=johndoe&password=secret;scope=%zz"},
+		{"application/x-www-form-urlencoded; charset", "grant_type=x&&=&username"},
+		{"multipart/form-data; boundary=B", "--B\r\nContent-Disposition: form-data; name=username\r\n\r\njohndoe\r\n--B--\r\n"},
+		{"multipart/form-data; boundary=B", "--B\r\nContent-Disposition: form-data; name=password; filename=x\r\n\r\nsecret\r\n--B\r\n"},
+		{"multipart/form-data; boundary=\"", "--"},
+		{"application/json", "{}"},
+		{"", "\x00"},
+	} {
+		f.Add(seed.kind, seed.body)
+	}
+	s := newService(f, testUsers())
+	f.Fuzz(func(t *testing.T, kind, body string) {
+		r := httptest.NewRequest("POST", "/token", strings.NewReader(body))
+		r.Header.Set("Content-Type", kind)
+		w := s.do(r)
+		switch w.Code {
+		case 200:
+			again := httptest.NewRequest("POST", "/token", strings.NewReader(body))
+			again.Header.Set("Content-Type", kind)
+			again.ParseMultipartForm(1 << 20) // a laxer reader, by which there must be one right pair too
+			form := again.PostForm
+			if len(form["username"]) != 1 || len(form["password"]) != 1 || passwords[form.Get("username")] != form.Get("password") {
+				t.Errorf("logged in by %q", body)
+			}
+		case 400, 413, 422:
+			var answer struct {
+				Detail      any
+				Error       string `json:"error"`
+				Description string `json:"error_description"`
+			}
+			if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil || answer.Detail == nil || answer.Error == "" {
+				t.Errorf("%d %s: %v", w.Code, w.Body, err)
+			}
+			if !regexp.MustCompile(`^[\x20\x21\x23-\x5b\x5d-\x7e]+$`).MatchString(answer.Description) {
+				t.Errorf("error_description %q has a letter that RFC 6749 5.2 does not allow", answer.Description)
+			}
+		default:
+			t.Errorf("status %d", w.Code)
+		}
+	})
+}
+
+// FuzzAuthorization wants no header but the right one let in.
+func FuzzAuthorization(f *testing.F) {
+	s := newService(f, testUsers())
+	token := s.login("johndoe")
+	for _, seed := range []string{"", "Bearer", "Bearer ", "Bearer TOKEN", "bearer TOKEN", "BEARER  TOKEN", "Bearer TOKEN ", "Bearer\tTOKEN", "TOKEN", "Basic TOKEN", "Bearer TOKEN,Bearer TOKEN", "\u212aearer TOKEN"} {
+		f.Add(seed)
+	}
+	right := regexp.MustCompile(`^(?i:bearer) ` + token + `$`)
+	f.Fuzz(func(t *testing.T, header string) {
+		header = strings.ReplaceAll(header, "TOKEN", token)
+		r := httptest.NewRequest("GET", "/users/me", nil)
+		r.Header.Set("Authorization", header)
+		want := 401
+		if right.MatchString(header) {
+			want = 200
+		}
+		if w := s.do(r); w.Code != want {
+			t.Errorf("%q: status %d, want %d", header, w.Code, want)
+		}
+	})
+}
+
+// FuzzUsers wants a users file read or refused in one line, and whoever was
+// read to have a name and a hash that bcrypt can compare.
+func FuzzUsers(f *testing.F) {
+	hash := hashOf("secret")
+	for _, seed := range []string{
+		demonstration, testUsers(), `{}`, `{"a":{}}`, `{"a":{"hashed_password":"` + hash + `"}}x`, `{"a":null}`, `[`, `{"a":{"scopes":[1]}}`,
+		`{"a":{"hashed_password":"` + hash + `"},"a":{"hashed_password":"` + hash + `"}}`, "{\"\xff\":{}}", `{"a\n":{"b\n":1}}`,
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		read, err := parseUsers([]byte(text))
+		if err != nil {
+			if strings.Contains(err.Error(), "\n") {
+				t.Errorf("the error has more than one line: %q", err)
+			}
+			return
+		}
+		for name, user := range read.byName {
+			cost, err := bcrypt.Cost(user.hash)
+			if name == "" || user.Username != name || err != nil || cost > greatestCost {
+				t.Errorf("user %q: %+v, cost %d, %v", name, user, cost, err)
+			}
+		}
+	})
+}

@@ -1,0 +1,201 @@
+// Simple-oauth2 is the service of FastAPI's tutorial "Simple OAuth2 with
+// Password and Bearer": who sends a username and a password as a form gets a
+// bearer token, and with the token gets to what is protected.
+//
+//	POST /token       a form with username and password → a bearer token
+//	GET  /users/me    the current active user
+//	POST /revoke      ends a token (RFC 7009)
+//	POST /introspect  what a token stands for, asked by another service (RFC 7662)
+//	GET  /healthz     whether the service is there
+//
+// The program is three files, to be read in this order: users.go, the people
+// and their hashed passwords; oauth2.go, the protocol; main.go, what holds them
+// together.
+//
+//	simple-oauth2 [flags]                serves until SIGINT or SIGTERM; SIGHUP loads the users again
+//	simple-oauth2 hash [-cost N]         prints the bcrypt hash of the password on standard input
+//	simple-oauth2 healthcheck [flags]    exits with 0 if the service of these flags is healthy
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"simple-oauth2/internal/envflag"
+	"simple-oauth2/internal/healthcheck"
+	"simple-oauth2/internal/router"
+	"simple-oauth2/internal/tokens"
+)
+
+// routes is the whole service: each path, and the dependencies it hangs on.
+func routes(a *auth) []router.Route {
+	return []router.Route{
+		protocol("POST", "/token", Depends(passwordForm, a.login)),
+		resource("GET", "/users/me", Depends(a.currentActiveUser, readUsersMe)),
+		protocol("POST", "/revoke", Depends(tokenForm, a.revoke)),
+		protocol("POST", "/introspect", Depends(a.scoped("introspect"), a.introspect)),
+		resource("GET", "/healthz", http.HandlerFunc(healthz)),
+	}
+}
+
+func healthz(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+}
+
+// newHandler answers the routes, and what is none of them with an Error too.
+func newHandler(a *auth) http.Handler { return router.New(always(errNotFound), routes(a)) }
+
+// config is what the flags and the environment say.
+type config struct {
+	addr            string
+	users           string
+	tokenTTL        time.Duration
+	tlsCert, tlsKey string
+}
+
+// parseConfig reads the flags and, for those not given, their twins in the
+// environment: OAUTH2_TOKEN_TTL for -token-ttl. It writes the help that -h asks
+// for to help, and returns flag.ErrHelp.
+func parseConfig(args []string, getenv func(string) string, help io.Writer) (config, error) {
+	cfg := config{tokenTTL: 30 * time.Minute}
+	flags := flag.NewFlagSet("simple-oauth2", flag.ContinueOnError)
+	flags.SetOutput(io.Discard) // an error is one line, main's
+	flags.StringVar(&cfg.addr, "addr", "127.0.0.1:8000", "`address` to listen on")
+	flags.StringVar(&cfg.users, "users", "", "JSON `file` of the users (without it: the tutorial's two)")
+	flags.Func("token-ttl", "lifetime of a token, a `duration` in whole seconds (default 30m)", func(s string) (err error) {
+		cfg.tokenTTL, err = time.ParseDuration(s)
+		if err != nil || cfg.tokenTTL < time.Second || cfg.tokenTTL%time.Second != 0 {
+			return errors.New("it must be a duration such as 30m or 8h, in whole seconds and of one at least")
+		}
+		return nil
+	})
+	flags.StringVar(&cfg.tlsCert, "tls-cert", "", "PEM `file` of the certificate chain to serve with")
+	flags.StringVar(&cfg.tlsKey, "tls-key", "", "PEM `file` of the certificate's key")
+
+	err := envflag.Parse(flags, "OAUTH2_", args, getenv)
+	if errors.Is(err, flag.ErrHelp) {
+		fmt.Fprint(help, "usage: simple-oauth2 [flags] | hash [-cost N] | healthcheck [flags]\n",
+			"Each flag has a twin in the environment: OAUTH2_TOKEN_TTL for -token-ttl. The flag wins.\n")
+		flags.SetOutput(help)
+		flags.PrintDefaults()
+	}
+	if err == nil && (cfg.tlsCert == "") != (cfg.tlsKey == "") {
+		err = errors.New("-tls-cert and -tls-key go together: give both or neither")
+	}
+	return cfg, err
+}
+
+// run is the program: it serves as args and the environment say, until ctx
+// ends, and then returns nil once the requests in hand are answered.
+func run(ctx context.Context, args []string, getenv func(string) string, stderr io.Writer) error {
+	onlyAsk := len(args) > 0 && args[0] == "healthcheck"
+	if onlyAsk {
+		args = args[1:]
+	}
+	cfg, err := parseConfig(args, getenv, stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if onlyAsk {
+		return healthcheck.Ask(ctx, cfg.addr, cfg.tlsCert != "")
+	}
+	return serve(ctx, cfg, slog.New(slog.NewTextHandler(stderr, nil)))
+}
+
+// serve listens, serves and stops.
+func serve(ctx context.Context, cfg config, log *slog.Logger) error {
+	hangup := make(chan os.Signal, 1) // before the users are loaded, so that none is lost or ends the program
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+
+	a := &auth{
+		users:    &users{file: cfg.users, log: log},
+		tokens:   &tokens.Memory{Now: time.Now},
+		tokenTTL: cfg.tokenTTL,
+		log:      log,
+	}
+	if err := a.users.load(); err != nil {
+		return err
+	}
+	server := &http.Server{
+		Handler:           newHandler(a),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	accept := server.Serve
+	if cfg.tlsCert != "" {
+		certificate, err := tls.LoadX509KeyPair(cfg.tlsCert, cfg.tlsKey)
+		if err != nil {
+			return fmt.Errorf("-tls-cert %s and -tls-key %s: %w", cfg.tlsCert, cfg.tlsKey, err)
+		}
+		server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{certificate}}
+		accept = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
+	}
+	listener, err := net.Listen("tcp", cfg.addr)
+	if err != nil {
+		return fmt.Errorf("-addr: %w", err)
+	}
+	log.Info("listening", "addr", listener.Addr().String(), "tls", cfg.tlsCert != "", "token_ttl", cfg.tokenTTL)
+
+	ctx, cancel := context.WithCancel(ctx)
+	var background sync.WaitGroup
+	defer background.Wait()
+	defer cancel()
+	background.Go(func() { a.tokens.SweepEvery(ctx, 10*time.Second) })
+	served := make(chan error, 1)
+	background.Go(func() { served <- accept(listener) })
+	for {
+		select {
+		case err := <-served:
+			return err
+		case <-hangup:
+			if err := a.users.load(); err != nil {
+				log.Error("users not loaded again, the ones before stay", "error", err)
+			}
+		case <-ctx.Done():
+			log.Info("stopping")
+			inHand, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+			defer cancel()
+			if err := server.Shutdown(inHand); err != nil {
+				log.Warn("requests left unanswered", "error", err)
+				server.Close()
+			}
+			log.Info("stopped")
+			return nil
+		}
+	}
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	var err error
+	if len(os.Args) > 1 && os.Args[1] == "hash" {
+		err = hashPassword(os.Args[2:], os.Stdin, os.Stdout)
+	} else {
+		err = run(ctx, os.Args[1:], os.Getenv, os.Stderr)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "simple-oauth2:", err)
+		os.Exit(1)
+	}
+}

@@ -1,0 +1,387 @@
+package main
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"simple-oauth2/internal/form"
+	"simple-oauth2/internal/router"
+	"simple-oauth2/internal/tokens"
+)
+
+// auth is the authorization server of RFC 6749 and the guard of what stands
+// behind it. A token's lifetime, tokenTTL, is in whole seconds.
+type auth struct {
+	users    *users
+	tokens   *tokens.Memory
+	tokenTTL time.Duration
+	log      *slog.Logger
+}
+
+// Depends turns a dependency and a handler that takes what the dependency
+// yields into an http.Handler, as FastAPI's Depends does. The handler runs only
+// if the dependency succeeds; the error of either becomes the answer.
+func Depends[T any](dependency func(*http.Request) (T, error), handler func(http.ResponseWriter, *http.Request, T) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		value, err := dependency(r)
+		if err == nil {
+			err = handler(w, r, value)
+		}
+		if err != nil {
+			writeError(w, err)
+		}
+	})
+}
+
+// # The chain: bearerToken → currentUser → currentActiveUser → scoped
+
+// bearerToken is the token in the Authorization header (RFC 6750 2.1), the one
+// place where it is looked for: a token in a URL ends up in logs.
+func bearerToken(r *http.Request) (string, error) {
+	header := r.Header["Authorization"]
+	if len(header) != 1 {
+		return "", errNotAuthenticated
+	}
+	scheme, token, _ := strings.Cut(header[0], " ")
+	if !strings.EqualFold(scheme, "Bearer") || token == "" {
+		return "", errNotAuthenticated
+	}
+	return token, nil
+}
+
+// CurrentUser is the user whom a request's token stands for, and the scopes
+// that the token was granted and the user may still hold.
+type CurrentUser struct {
+	User
+	Scopes []string
+}
+
+// currentUser is the user of the bearer token, looked up anew by name: whoever
+// is removed or disabled loses access with the next request.
+func (a *auth) currentUser(r *http.Request) (CurrentUser, error) {
+	token, err := bearerToken(r)
+	if err != nil {
+		return CurrentUser{}, err
+	}
+	user, _, live := a.session(token)
+	if !live {
+		return CurrentUser{}, errNotAuthenticated
+	}
+	return user, nil
+}
+
+// session is what a live token stands for: its user and its record.
+func (a *auth) session(token string) (user CurrentUser, record *tokens.Record, live bool) {
+	record = a.tokens.Find(tokens.KeyOf(token))
+	if record == nil {
+		return CurrentUser{}, nil, false
+	}
+	stored, ok := a.users.find(record.Username)
+	if !ok {
+		return CurrentUser{}, nil, false
+	}
+	return CurrentUser{stored.User, stored.allowed(strings.Fields(record.Scope))}, record, true
+}
+
+// currentActiveUser is the current user, refused when disabled.
+func (a *auth) currentActiveUser(r *http.Request) (CurrentUser, error) {
+	user, err := a.currentUser(r)
+	if err != nil {
+		return CurrentUser{}, err
+	}
+	if !user.active() {
+		return CurrentUser{}, errInactiveUser
+	}
+	return user, nil
+}
+
+// scoped is the current active user, refused when the token lacks the scope.
+func (a *auth) scoped(scope string) func(*http.Request) (CurrentUser, error) {
+	return func(r *http.Request) (CurrentUser, error) {
+		user, err := a.currentActiveUser(r)
+		if err != nil {
+			return CurrentUser{}, err
+		}
+		if !slices.Contains(user.Scopes, scope) {
+			return CurrentUser{}, errInsufficientScope(scope)
+		}
+		return user, nil
+	}
+}
+
+// # POST /token
+
+// PasswordForm is FastAPI's OAuth2PasswordRequestForm, the request of RFC 6749
+// 4.3.2. The client's secret is taken and not checked, so it is not kept.
+type PasswordForm struct {
+	Username string
+	Password string
+	Scopes   []string
+	ClientID string
+}
+
+// passwordForm reads the PasswordForm, from the body alone. grant_type may be
+// absent, as in FastAPI's form; the client may name itself in a Basic header
+// instead (RFC 6749 2.3.1).
+func passwordForm(r *http.Request) (PasswordForm, error) {
+	fields, err := readForm(r, "grant_type", "username", "password", "scope", "client_id", "client_secret")
+	if err != nil {
+		return PasswordForm{}, err
+	}
+	code, faults := "invalid_request", []form.Fault(nil)
+	if grant := fields["grant_type"]; grant != "" && grant != "password" {
+		const pattern = "^password$"
+		code = "unsupported_grant_type"
+		faults = append(faults, form.Fault{Type: "string_pattern_mismatch", Loc: []string{"body", "grant_type"},
+			Msg: "String should match pattern '" + pattern + "'", Input: grant, Ctx: map[string]string{"pattern": pattern}})
+	}
+	faults = append(faults, form.Missing(fields, "username", "password")...)
+	if len(faults) > 0 {
+		return PasswordForm{}, errUnprocessable(code, faults...)
+	}
+	clientID := fields["client_id"]
+	if basic, _, ok := r.BasicAuth(); ok && clientID == "" {
+		clientID = basic
+	}
+	return PasswordForm{fields["username"], fields["password"], strings.Fields(fields["scope"]), clientID}, nil
+}
+
+// login answers POST /token: a new bearer token for the right password, also
+// for a disabled user, as the tutorial does. It is granted the scopes that the
+// user asked for and may hold, and says which (RFC 6749 3.3, 5.1).
+func (a *auth) login(w http.ResponseWriter, r *http.Request, form PasswordForm) error {
+	log := a.log.With("username", cut(form.Username), "client", clientAddr(r))
+	if form.ClientID != "" {
+		log = log.With("client_id", cut(form.ClientID))
+	}
+	user, ok := a.users.authenticate(form.Username, form.Password)
+	if !ok {
+		log.Warn("login failed")
+		return errInvalidGrant
+	}
+	answer := struct {
+		AccessToken string  `json:"access_token"`
+		TokenType   string  `json:"token_type"`
+		ExpiresIn   int64   `json:"expires_in"`
+		Scope       *string `json:"scope,omitempty"`
+	}{TokenType: "bearer", ExpiresIn: int64(a.tokenTTL / time.Second)}
+	scope := strings.Join(user.allowed(form.Scopes), " ")
+	if len(form.Scopes) > 0 {
+		answer.Scope = &scope
+	}
+	answer.AccessToken = a.issue(user.Username, scope)
+	log.Info("login", "scope", scope)
+	writeJSON(w, http.StatusOK, answer)
+	return nil
+}
+
+// issue makes a token of 32 random bytes, in base64url. Only its hash is kept.
+func (a *auth) issue(username, scope string) string {
+	random := make([]byte, 32)
+	rand.Read(random)
+	token := base64.RawURLEncoding.EncodeToString(random)
+	now := a.tokens.Now()
+	a.tokens.Put(tokens.KeyOf(token), &tokens.Record{
+		Username: username,
+		Scope:    scope,
+		Issued:   now.Unix(),
+		Expires:  now.Add(a.tokenTTL).Unix(),
+	})
+	return token
+}
+
+// # POST /revoke and POST /introspect
+
+// tokenForm reads the form of RFC 7009 2.1 and RFC 7662 2.1: the token in
+// question. token_type_hint is accepted and not needed, as there is one type.
+func tokenForm(r *http.Request) (string, error) {
+	fields, err := readForm(r, "token", "token_type_hint")
+	if err != nil {
+		return "", err
+	}
+	if faults := form.Missing(fields, "token"); faults != nil {
+		return "", errUnprocessable("invalid_request", faults...)
+	}
+	return fields["token"], nil
+}
+
+// revoke answers POST /revoke: from now on the token is worth nothing. Whoever
+// holds a token may end it; whether it was alive is not told (RFC 7009 2.2).
+func (a *auth) revoke(w http.ResponseWriter, r *http.Request, token string) error {
+	key := tokens.KeyOf(token)
+	if record := a.tokens.Find(key); record != nil {
+		a.tokens.Delete(key)
+		a.log.Info("token revoked", "username", cut(record.Username), "client", clientAddr(r))
+	}
+	writeJSON(w, http.StatusOK, struct{}{})
+	return nil
+}
+
+// introspect answers POST /introspect (RFC 7662 2.2): what the token in the
+// form stands for. A token whose user is gone or disabled is not active.
+func (a *auth) introspect(w http.ResponseWriter, r *http.Request, _ CurrentUser) error {
+	token, err := tokenForm(r)
+	if err != nil {
+		return err
+	}
+	user, record, live := a.session(token)
+	if !live || !user.active() {
+		writeJSON(w, http.StatusOK, map[string]bool{"active": false})
+		return nil
+	}
+	writeJSON(w, http.StatusOK, struct {
+		Active    bool   `json:"active"`
+		Username  string `json:"username"`
+		Subject   string `json:"sub"`
+		Scope     string `json:"scope"`
+		TokenType string `json:"token_type"`
+		IssuedAt  int64  `json:"iat"`
+		ExpiresAt int64  `json:"exp"`
+	}{true, user.Username, user.Username, strings.Join(user.Scopes, " "), "bearer", record.Issued, record.Expires})
+	return nil
+}
+
+// # Errors
+
+// Error is every answer but success: FastAPI's HTTPException and its
+// RequestValidationError. Detail is a sentence or, with status 422, the list of
+// form.Fault. Code is RFC 6749's or 6750's word for it; it is said by the protocol's
+// endpoints alone, since FastAPI's resources do not say it.
+type Error struct {
+	Status int
+	Detail any
+	Code   string
+	Header map[string]string
+}
+
+var (
+	errNotAuthenticated = &Error{http.StatusUnauthorized, "Not authenticated", "invalid_token", map[string]string{"WWW-Authenticate": "Bearer"}}
+	errInactiveUser     = &Error{http.StatusBadRequest, "Inactive user", "invalid_token", nil}
+	errInvalidGrant     = &Error{http.StatusBadRequest, "Incorrect username or password", "invalid_grant", nil}
+	errTooLarge         = &Error{http.StatusRequestEntityTooLarge, "Request body larger than 64 KiB", "invalid_request", nil}
+
+	errNotFound         = &Error{http.StatusNotFound, "Not Found", "", nil}
+	errMethodNotAllowed = &Error{http.StatusMethodNotAllowed, "Method Not Allowed", "invalid_request", nil}
+)
+
+// errInsufficientScope is RFC 6750 3.1's.
+func errInsufficientScope(scope string) *Error {
+	challenge := `Bearer error="insufficient_scope", scope="` + scope + `"`
+	return &Error{http.StatusForbidden, "Not enough permissions", "insufficient_scope", map[string]string{"WWW-Authenticate": challenge}}
+}
+
+// errUnprocessable is FastAPI's answer to a form that lacks something.
+func errUnprocessable(code string, faults ...form.Fault) *Error {
+	return &Error{http.StatusUnprocessableEntity, faults, code, nil}
+}
+
+// readForm is the form in r's body; a field that was not sent is empty.
+func readForm(r *http.Request, names ...string) (map[string]string, error) {
+	fields, err := form.Parse(r, 64<<10, names...)
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		return nil, errTooLarge
+	}
+	if fault := (form.Fault{}); errors.As(err, &fault) {
+		return nil, errUnprocessable("invalid_request", fault)
+	}
+	return fields, err
+}
+
+// Error is the error_description of RFC 6749 5.2: the detail as a text.
+func (e *Error) Error() string {
+	faults, ok := e.Detail.([]form.Fault)
+	if !ok {
+		return e.Detail.(string)
+	}
+	var sentences []string
+	for _, fault := range faults {
+		sentences = append(sentences, fault.Error())
+	}
+	return strings.Join(sentences, "; ")
+}
+
+// resource is a route whose errors are FastAPI's alone.
+func resource(method, path string, handler http.Handler) router.Route {
+	return router.Route{Method: method, Path: path, Handler: handler, NotAllowed: always(errMethodNotAllowed)}
+}
+
+// protocol is a route of OAuth 2.0 itself: no answer of it is ever to be stored
+// (RFC 6749 5.1), and its errors carry error and error_description (5.2) beside
+// FastAPI's detail, since client libraries give up without them.
+func protocol(method, path string, handler http.Handler) router.Route {
+	wrap := func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Cache-Control", "no-store")
+			w.Header().Set("Pragma", "no-cache")
+			next.ServeHTTP(protocolWriter{w}, r)
+		})
+	}
+	return router.Route{Method: method, Path: path, Handler: wrap(handler), NotAllowed: wrap(always(errMethodNotAllowed))}
+}
+
+type protocolWriter struct{ http.ResponseWriter }
+
+// always is a handler that answers with err.
+func always(err *Error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { writeError(w, err) })
+}
+
+// writeError is the one place where an error becomes an answer.
+func writeError(w http.ResponseWriter, err error) {
+	e, ok := err.(*Error)
+	if !ok {
+		slog.Error("an error that has no status", "error", err)
+		e = &Error{http.StatusInternalServerError, "Internal Server Error", "server_error", nil}
+	}
+	for name, value := range e.Header {
+		w.Header().Set(name, value)
+	}
+	answer := struct {
+		Detail      any    `json:"detail"`
+		Code        string `json:"error,omitempty"`
+		Description string `json:"error_description,omitempty"`
+	}{Detail: e.Detail}
+	if _, ok := w.(protocolWriter); ok {
+		answer.Code, answer.Description = e.Code, e.Error()
+	}
+	writeJSON(w, e.Status, answer)
+}
+
+// writeJSON writes v as FastAPI does: no newline, and no < that became \u003c.
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	var body bytes.Buffer
+	encoder := json.NewEncoder(&body)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(v); err != nil {
+		panic(err) // only a type that has no JSON can do this
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	w.Write(bytes.TrimSuffix(body.Bytes(), []byte("\n")))
+}
+
+// # For the log
+
+// cut keeps a client's text to a length that a line of the log can bear.
+func cut(s string) string {
+	const most = 64
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}
+
+// clientAddr is the address that the request came from, without the port.
+func clientAddr(r *http.Request) string {
+	host, _, _ := net.SplitHostPort(r.RemoteAddr)
+	return host
+}
