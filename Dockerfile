@@ -1,0 +1,15 @@
+FROM golang:1.26 AS build
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN go mod download
+COPY . .
+RUN CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o /simple-oauth2 .
+
+FROM scratch
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
+COPY --from=build /simple-oauth2 /simple-oauth2
+USER 65532:65532
+ENV OAUTH2_ADDR=:8000
+EXPOSE 8000
+HEALTHCHECK --interval=30s --timeout=6s --start-period=5s CMD ["/simple-oauth2", "healthcheck"]
+ENTRYPOINT ["/simple-oauth2"]
