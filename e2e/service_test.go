@@ -1,0 +1,179 @@
+// Package e2e uses the built program as its users do: with a client library of
+// OAuth2, and with the README in hand.
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/oauth2"
+)
+
+// program is the path of the built binary.
+var program string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "e2e")
+	if err != nil {
+		panic(err)
+	}
+	program = filepath.Join(dir, "simple-oauth2")
+	build := exec.Command("go", "build", "-o", program, ".")
+	build.Dir = ".."
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
+		os.Exit(1)
+	}
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+var listening = regexp.MustCompile(`msg=listening addr=(\S+)`)
+
+// start runs the program on a free port until the test ends, and wants it to
+// exit with 0 on SIGTERM.
+func start(t *testing.T, args ...string) (addr string) {
+	t.Helper()
+	service := exec.Command(program, append(args, "-addr", "127.0.0.1:0")...)
+	stderr, err := service.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := service.Start(); err != nil {
+		t.Fatal(err)
+	}
+	log := bufio.NewScanner(stderr)
+	t.Cleanup(func() {
+		service.Process.Signal(syscall.SIGTERM)
+		for log.Scan() {
+			t.Log(log.Text())
+		}
+		if err := service.Wait(); err != nil {
+			t.Errorf("on SIGTERM: %v", err)
+		}
+	})
+	for log.Scan() {
+		t.Log(log.Text())
+		if found := listening.FindStringSubmatch(log.Text()); found != nil {
+			return found[1]
+		}
+	}
+	t.Fatal("the program does not listen")
+	return ""
+}
+
+// TestClientLibrary logs in with golang.org/x/oauth2.
+func TestClientLibrary(t *testing.T) {
+	addr := start(t)
+	for _, style := range []oauth2.AuthStyle{oauth2.AuthStyleAutoDetect, oauth2.AuthStyleInHeader, oauth2.AuthStyleInParams} {
+		config := oauth2.Config{
+			ClientID:     "app",
+			ClientSecret: "any",
+			Endpoint:     oauth2.Endpoint{TokenURL: "http://" + addr + "/token", AuthStyle: style},
+		}
+		ctx := context.Background()
+		token, err := config.PasswordCredentialsToken(ctx, "johndoe", "secret")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if token.Expiry.IsZero() || token.Type() != "Bearer" {
+			t.Errorf("token %s, expires %v", token.Type(), token.Expiry)
+		}
+		response, err := config.Client(ctx, token).Get("http://" + addr + "/users/me")
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != http.StatusOK {
+			t.Errorf("/users/me: %s", response.Status)
+		}
+		_, err = config.PasswordCredentialsToken(ctx, "johndoe", "wrong")
+		var refused *oauth2.RetrieveError
+		if !errors.As(err, &refused) || refused.ErrorCode != "invalid_grant" || refused.ErrorDescription != "Incorrect username or password" {
+			t.Errorf("wrong password: %v", err)
+		}
+	}
+}
+
+// TestREADME types the README's sessions into a shell, and wants its answers,
+// in which … stands for anything.
+func TestREADME(t *testing.T) {
+	text, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme := string(text)
+	users := filepath.Join(t.TempDir(), "users.json")
+	if err := os.WriteFile(users, []byte(strings.Join(blocks(section(readme, "Users of your own"), "json"), "")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		section string
+		args    []string
+	}{
+		{"Try it", nil},
+		{"Protect another service", []string{"-users", users}},
+	} {
+		t.Run(tt.section, func(t *testing.T) {
+			session(t, start(t, tt.args...), strings.Join(blocks(section(readme, tt.section), "console"), ""))
+		})
+	}
+}
+
+// session runs the lines behind "$ " in one shell, and compares what each
+// prints with the lines that follow it.
+func session(t *testing.T, addr, text string) {
+	const end = "-- end of the answer --"
+	var script strings.Builder
+	var commands, answers []string
+	for line := range strings.Lines(text) {
+		if command, ok := strings.CutPrefix(line, "$ "); ok {
+			commands, answers = append(commands, command), append(answers, "")
+			fmt.Fprintf(&script, "%s\necho; echo '%s'\n", strings.ReplaceAll(command, "localhost:8000", addr), end)
+			continue
+		}
+		answers[len(answers)-1] += line
+	}
+	if len(commands) == 0 {
+		t.Fatal("the README has no session")
+	}
+	shell := exec.Command("bash", "-eu", "-o", "pipefail")
+	shell.Stdin = strings.NewReader(script.String())
+	out, err := shell.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	got := strings.Split(string(out), end)
+	for i, command := range commands {
+		want := regexp.MustCompile("^" + strings.ReplaceAll(regexp.QuoteMeta(strings.TrimSpace(answers[i])), "…", `[^",]+`) + "$")
+		if answer := strings.TrimSpace(got[i]); !want.MatchString(answer) {
+			t.Errorf("%sanswers %s\nthe README says %s", command, answer, answers[i])
+		}
+	}
+}
+
+// section is the README's text under the heading.
+func section(readme, heading string) string {
+	_, text, _ := strings.Cut(readme, "\n## "+heading+"\n")
+	text, _, _ = strings.Cut(text, "\n## ")
+	return text
+}
+
+// blocks are the fenced blocks of a language.
+func blocks(text, language string) (found []string) {
+	for _, block := range regexp.MustCompile("(?s)```"+language+"\n(.*?)```").FindAllStringSubmatch(text, -1) {
+		found = append(found, block[1])
+	}
+	return found
+}
