@@ -621,14 +621,16 @@ func TestUsersFile(t *testing.T) {
 			if err := os.WriteFile(file, []byte(tt.text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			// A good file gets as far as the address, a broken one does not.
-			err := run(t.Context(), []string{"-users", file, "-addr", "nowhere"}, noEnv, io.Discard)
-			want := file + ": " + tt.err
 			if tt.err == "" {
-				want = "-addr: listen tcp: address nowhere: missing port in address"
+				s := start(t, "-users", file)
+				s.stop()
+				s.waitForEnd(t)
+				return
 			}
-			if err == nil || err.Error() != want {
-				t.Errorf("error %q, want %q", err, want)
+			var stderr syncBuffer
+			err := run(t.Context(), []string{"-users", file, "-addr", "127.0.0.1:0"}, noEnv, &stderr)
+			if err == nil || err.Error() != file+": "+tt.err || stderr.String() != "" {
+				t.Errorf("error %v, want %s; logged %q", err, tt.err, &stderr)
 			}
 		})
 	}
@@ -676,9 +678,9 @@ func TestFlags(t *testing.T) {
 		{"ttl negative", "-token-ttl -1m", "", `invalid value "-1m" for flag -token-ttl: ` + ttl},
 		{"ttl with a fraction", "-token-ttl 1500ms", "", `invalid value "1500ms" for flag -token-ttl: ` + ttl},
 		{"ttl by the environment", "", "OAUTH2_TOKEN_TTL=soon", `invalid value "soon" for OAUTH2_TOKEN_TTL: ` + ttl},
-		{"no users file", "-users /nonexistent", "", "open /nonexistent: no such file or directory"},
-		{"users file by the environment", "", "OAUTH2_USERS=/nonexistent", "open /nonexistent: no such file or directory"},
-		{"users file a folder", "-users " + dir, "", "read " + dir + ": is a directory"},
+		{"no users file", "-addr 127.0.0.1:0 -users /nonexistent", "", "open /nonexistent: no such file or directory"},
+		{"users file by the environment", "-addr 127.0.0.1:0", "OAUTH2_USERS=/nonexistent", "open /nonexistent: no such file or directory"},
+		{"users file a folder", "-addr 127.0.0.1:0 -users " + dir, "", "read " + dir + ": is a directory"},
 		{"certificate alone", "-tls-cert a", "", "-tls-cert and -tls-key go together: give both or neither"},
 		{"key alone", "", "OAUTH2_TLS_KEY=a", "-tls-cert and -tls-key go together: give both or neither"},
 		{"certificate missing", "-tls-cert /nonexistent -tls-key " + key, "", "-tls-cert /nonexistent and -tls-key " + key + ": open /nonexistent: no such file"},
@@ -703,8 +705,8 @@ func TestFlags(t *testing.T) {
 				}
 				return
 			}
-			if err == nil || !strings.HasPrefix(err.Error(), tt.err) || strings.Contains(err.Error(), "\n") {
-				t.Errorf("error %v, want %s", err, tt.err)
+			if err == nil || !strings.HasPrefix(err.Error(), tt.err) || strings.Contains(err.Error(), "\n") || stderr.String() != "" {
+				t.Errorf("error %v, want %s; logged %q", err, tt.err, &stderr)
 			}
 		})
 	}

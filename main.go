@@ -129,9 +129,6 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 		tokenTTL: cfg.tokenTTL,
 		log:      log,
 	}
-	if err := a.users.load(); err != nil {
-		return err
-	}
 	server := &http.Server{
 		Handler:           newHandler(a),
 		ReadHeaderTimeout: 5 * time.Second,
@@ -153,6 +150,10 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 	listener, err := net.Listen("tcp", cfg.addr)
 	if err != nil {
 		return fmt.Errorf("-addr: %w", err)
+	}
+	defer listener.Close()
+	if err := a.users.load(); err != nil {
+		return err
 	}
 	log.Info("listening", "addr", listener.Addr().String(), "tls", cfg.tlsCert != "", "token_ttl", cfg.tokenTTL)
 
