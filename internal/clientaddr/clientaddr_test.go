@@ -1,0 +1,60 @@
+package clientaddr
+
+import (
+	"net/http"
+	"testing"
+)
+
+func TestOf(t *testing.T) {
+	for _, tt := range []struct {
+		name, proxies, peer string
+		forwarded           []string
+		want                string
+	}{
+		{"no proxy", "", "1.2.3.4:5", nil, "1.2.3.4"},
+		{"header of a stranger", "10.0.0.0/8", "1.2.3.4:5", []string{"6.6.6.6"}, "1.2.3.4"},
+		{"header without proxies", "", "10.0.0.1:5", []string{"6.6.6.6"}, "10.0.0.1"},
+		{"one proxy", "10.0.0.1", "10.0.0.1:5", []string{"1.2.3.4"}, "1.2.3.4"},
+		{"what the client wrote is left of it", "10.0.0.1", "10.0.0.1:5", []string{"6.6.6.6, 1.2.3.4"}, "1.2.3.4"},
+		{"two proxies", "10.0.0.0/8,192.168.1.1", "10.0.0.1:5", []string{"6.6.6.6,1.2.3.4, 192.168.1.1"}, "1.2.3.4"},
+		{"a header for each", "10.0.0.0/8", "10.0.0.1:5", []string{"6.6.6.6", "1.2.3.4", "10.0.0.2"}, "1.2.3.4"},
+		{"all trusted", "10.0.0.0/8", "10.0.0.1:5", []string{"10.0.0.3, 10.0.0.2"}, "10.0.0.3"},
+		{"proxy without the header", "10.0.0.0/8", "10.0.0.1:5", nil, "10.0.0.1"},
+		{"nonsense is where trust ends", "10.0.0.0/8", "10.0.0.1:5", []string{"1.2.3.4, unknown, 10.0.0.2"}, "10.0.0.2"},
+		{"with ports", "10.0.0.0/8", "10.0.0.1:5", []string{"1.2.3.4:567"}, "1.2.3.4"},
+		{"IPv6", "fd00::/8", "[fd00::1]:5", []string{"2001:db8::1"}, "2001:db8::1"},
+		{"IPv6 with a port", "fd00::/8", "[fd00::1]:5", []string{"[2001:db8::1]:567"}, "2001:db8::1"},
+		{"IPv4 in IPv6", "10.0.0.0/8", "[::ffff:10.0.0.1]:5", []string{"::ffff:1.2.3.4"}, "1.2.3.4"},
+		{"zone", "fe80::/10", "[fe80::1%eth0]:5", []string{"1.2.3.4"}, "1.2.3.4"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var proxies Proxies
+			if tt.proxies != "" {
+				if err := proxies.Set(tt.proxies); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r := &http.Request{RemoteAddr: tt.peer, Header: http.Header{"X-Forwarded-For": tt.forwarded}}
+			if got := proxies.Of(r).String(); got != tt.want {
+				t.Errorf("%s, want %s", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestSet(t *testing.T) {
+	for _, tt := range []struct{ list, want, err string }{
+		{"10.0.0.1, 10.0.0.0/8 ,::1,fd00::/8", "10.0.0.1/32,10.0.0.0/8,::1/128,fd00::/8", ""},
+		{"10.0.0.0/33", "", `"10.0.0.0/33" is neither an address nor a range such as 10.0.0.0/8`},
+		{"proxy", "", `"proxy" is neither an address nor a range such as 10.0.0.0/8`},
+		{"10.0.0.1,", "", `"" is neither an address nor a range such as 10.0.0.0/8`},
+		{"fe80::1%eth0", "", `"fe80::1%eth0" is neither an address nor a range such as 10.0.0.0/8`},
+		{"10.0.0.1/8", "", `"10.0.0.1/8" has bits behind its length, is it 10.0.0.0/8?`},
+	} {
+		var proxies Proxies
+		err := proxies.Set(tt.list)
+		if (err == nil) != (tt.err == "") || err != nil && err.Error() != tt.err || proxies.String() != tt.want {
+			t.Errorf("%q: %s, %v", tt.list, proxies.String(), err)
+		}
+	}
+}
