@@ -19,9 +19,11 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -30,7 +32,10 @@ import (
 
 	"golang.org/x/crypto/bcrypt"
 
+	"simple-oauth2/internal/admission"
+	"simple-oauth2/internal/clientaddr"
 	"simple-oauth2/internal/tokens"
+	"simple-oauth2/internal/usersfile"
 )
 
 // hashOf is a hash that costs a test next to nothing.
@@ -73,10 +78,12 @@ func newService(t testing.TB, usersJSON string) *service {
 	s.write(usersJSON)
 	log := slog.New(slog.NewTextHandler(s.log, nil))
 	s.auth = &auth{
-		users:    &users{file: s.file, log: log},
-		tokens:   &tokens.Memory{Now: func() time.Time { return s.clock }},
-		tokenTTL: 30 * time.Minute,
-		log:      log,
+		users:     &users{file: s.file, log: log},
+		tokens:    &tokens.Memory{Now: func() time.Time { return s.clock }},
+		tokenTTL:  30 * time.Minute,
+		admission: admission.New(3, func() time.Time { return s.clock }),
+		proxies:   clientaddr.Proxies{netip.MustParsePrefix("10.0.0.0/8")},
+		log:       log,
 	}
 	if err := s.auth.users.load(); err != nil {
 		t.Fatal(err)
@@ -1036,6 +1043,7 @@ func FuzzForm(f *testing.F) {
 		f.Add(seed.kind, seed.body)
 	}
 	s := newService(f, testUsers())
+	s.auth.admission = admission.New(0, time.Now)
 	f.Fuzz(func(t *testing.T, kind, body string) {
 		r := httptest.NewRequest("POST", "/token", strings.NewReader(body))
 		r.Header.Set("Content-Type", kind)
@@ -1100,18 +1108,128 @@ func FuzzUsers(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		read, err := parseUsers([]byte(text))
+		records, err := usersfile.Parse([]byte(text))
 		if err != nil {
 			if strings.Contains(err.Error(), "\n") {
 				t.Errorf("the error has more than one line: %q", err)
 			}
 			return
 		}
-		for name, user := range read.byName {
-			cost, err := bcrypt.Cost(user.hash)
-			if name == "" || user.Username != name || err != nil || cost > greatestCost {
-				t.Errorf("user %q: %+v, cost %d, %v", name, user, cost, err)
+		for name, record := range records {
+			cost, err := bcrypt.Cost(record.Hash)
+			if name == "" || err != nil || cost != record.Cost || cost > usersfile.MaxCost {
+				t.Errorf("user %q: %+v, cost %d, %v", name, record, cost, err)
 			}
 		}
+	})
+}
+
+// quiet is a service whose log goes nowhere.
+func quiet(b *testing.B, usersJSON string) *service {
+	s := newService(b, usersJSON)
+	s.auth.log = slog.New(slog.DiscardHandler)
+	return s
+}
+
+// BenchmarkUsersMe is the request that counts, over connections of the
+// loopback, beside a handler that only writes the same bytes and headers.
+func BenchmarkUsersMe(b *testing.B) {
+	s := quiet(b, testUsers())
+	token := s.login("johndoe")
+	body := s.me(token).Body.Bytes()
+	bare := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Write(body)
+	})
+	request := []byte("GET /users/me HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + token + "\r\n\r\n")
+	for _, bb := range []struct {
+		name    string
+		handler http.Handler
+	}{{"bare", bare}, {"protected", s}} {
+		b.Run(bb.name, func(b *testing.B) {
+			server := httptest.NewServer(bb.handler)
+			defer server.Close()
+			b.ReportAllocs()
+			b.SetParallelism(16)
+			b.RunParallel(func(pb *testing.PB) {
+				conn, err := net.Dial("tcp", server.Listener.Addr().String())
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				defer conn.Close()
+				answer := make([]byte, 4096)
+				for pb.Next() {
+					conn.Write(request)
+					n, err := conn.Read(answer)
+					if err != nil || !bytes.HasPrefix(answer, []byte("HTTP/1.1 200 OK\r\n")) || !bytes.HasSuffix(answer[:n], body) {
+						b.Errorf("%q, %v", answer[:n], err)
+						return
+					}
+				}
+			})
+		})
+	}
+}
+
+// BenchmarkLogin is a login at the cost that hashes have, beside the comparison
+// alone.
+func BenchmarkLogin(b *testing.B) {
+	hash, err := bcrypt.GenerateFromPassword([]byte("secret"), leastCost)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("bcrypt", func(b *testing.B) {
+		for b.Loop() {
+			if err := bcrypt.CompareHashAndPassword(hash, []byte("secret")); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("login", func(b *testing.B) {
+		s := quiet(b, `{"johndoe": {"hashed_password": "`+string(hash)+`"}}`)
+		for b.Loop() {
+			s.login("johndoe")
+		}
+	})
+}
+
+// BenchmarkMillionTokens holds a million tokens: the heap that each takes, what
+// a sweep of them takes, and a look-up among them from all cores.
+func BenchmarkMillionTokens(b *testing.B) {
+	const million = 1_000_000
+	s := quiet(b, testUsers())
+	heap := func() uint64 {
+		var stats runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&stats)
+		return stats.HeapAlloc
+	}
+	before := heap()
+	issued := make([]string, 0, 1024)
+	for i := range million {
+		if token := s.auth.issue("johndoe", ""); i < cap(issued) {
+			issued = append(issued, token)
+		}
+	}
+	each := float64(heap()-before) / million
+	b.Run("look-up", func(b *testing.B) {
+		b.RunParallel(func(pb *testing.PB) {
+			for i := 0; pb.Next(); i++ {
+				if _, _, live := s.auth.session(issued[i%len(issued)]); !live {
+					b.Error("a live token is not found")
+				}
+			}
+		})
+		b.ReportMetric(each, "heap-B/token")
+	})
+	b.Run("sweep", func(b *testing.B) {
+		for b.Loop() { // none has expired
+			s.auth.tokens.Sweep()
+		}
+		s.clock = s.clock.Add(time.Hour)
+		started := time.Now()
+		s.auth.tokens.Sweep()
+		b.ReportMetric(float64(time.Since(started).Milliseconds()), "ms-all-expired")
 	})
 }

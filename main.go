@@ -29,10 +29,13 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
 
+	"simple-oauth2/internal/admission"
+	"simple-oauth2/internal/clientaddr"
 	"simple-oauth2/internal/envflag"
 	"simple-oauth2/internal/healthcheck"
 	"simple-oauth2/internal/router"
@@ -62,6 +65,8 @@ type config struct {
 	addr            string
 	users           string
 	tokenTTL        time.Duration
+	maxFailures     int
+	proxies         clientaddr.Proxies
 	tlsCert, tlsKey string
 }
 
@@ -69,7 +74,7 @@ type config struct {
 // environment: OAUTH2_TOKEN_TTL for -token-ttl. It writes the help that -h asks
 // for to help, and returns flag.ErrHelp.
 func parseConfig(args []string, getenv func(string) string, help io.Writer) (config, error) {
-	cfg := config{tokenTTL: 30 * time.Minute}
+	cfg := config{tokenTTL: 30 * time.Minute, maxFailures: 10}
 	flags := flag.NewFlagSet("simple-oauth2", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // an error is one line, main's
 	flags.StringVar(&cfg.addr, "addr", "127.0.0.1:8000", "`address` to listen on")
@@ -81,6 +86,13 @@ func parseConfig(args []string, getenv func(string) string, help io.Writer) (con
 		}
 		return nil
 	})
+	flags.Func("max-failures", "wrong passwords in a row, for one username from one address, before it has to wait;\na `number`, 0 for no limit (default 10)", func(s string) (err error) {
+		if cfg.maxFailures, err = strconv.Atoi(s); err != nil || cfg.maxFailures < 0 {
+			return errors.New("it must be a whole number, 0 or more")
+		}
+		return nil
+	})
+	flags.Var(&cfg.proxies, "trusted-proxies", "`addresses` and CIDR ranges, parted by commas, whose X-Forwarded-For is believed")
 	flags.StringVar(&cfg.tlsCert, "tls-cert", "", "PEM `file` of the certificate chain to serve with")
 	flags.StringVar(&cfg.tlsKey, "tls-key", "", "PEM `file` of the certificate's key")
 
@@ -124,10 +136,12 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 	defer signal.Stop(hangup)
 
 	a := &auth{
-		users:    &users{file: cfg.users, log: log},
-		tokens:   &tokens.Memory{Now: time.Now},
-		tokenTTL: cfg.tokenTTL,
-		log:      log,
+		users:     &users{file: cfg.users, log: log},
+		tokens:    &tokens.Memory{Now: time.Now},
+		tokenTTL:  cfg.tokenTTL,
+		admission: admission.New(cfg.maxFailures, time.Now),
+		proxies:   cfg.proxies,
+		log:       log,
 	}
 	server := &http.Server{
 		Handler:           newHandler(a),
@@ -162,6 +176,7 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 	defer background.Wait()
 	defer cancel()
 	background.Go(func() { a.tokens.SweepEvery(ctx, 10*time.Second) })
+	background.Go(func() { a.admission.LogRefused(ctx, log, 10*time.Second) })
 	served := make(chan error, 1)
 	background.Go(func() { served <- accept(listener) })
 	for {

@@ -7,12 +7,14 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
-	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"simple-oauth2/internal/admission"
+	"simple-oauth2/internal/clientaddr"
 	"simple-oauth2/internal/form"
 	"simple-oauth2/internal/router"
 	"simple-oauth2/internal/tokens"
@@ -21,10 +23,12 @@ import (
 // auth is the authorization server of RFC 6749 and the guard of what stands
 // behind it. A token's lifetime, tokenTTL, is in whole seconds.
 type auth struct {
-	users    *users
-	tokens   *tokens.Memory
-	tokenTTL time.Duration
-	log      *slog.Logger
+	users     *users
+	tokens    *tokens.Memory
+	tokenTTL  time.Duration
+	admission *admission.Admission
+	proxies   clientaddr.Proxies
+	log       *slog.Logger
 }
 
 // Depends turns a dependency and a handler that takes what the dependency
@@ -159,12 +163,20 @@ func passwordForm(r *http.Request) (PasswordForm, error) {
 // for a disabled user, as the tutorial does. It is granted the scopes that the
 // user asked for and may hold, and says which (RFC 6749 3.3, 5.1).
 func (a *auth) login(w http.ResponseWriter, r *http.Request, form PasswordForm) error {
-	log := a.log.With("username", cut(form.Username), "client", clientAddr(r))
+	client := a.proxies.Of(r)
+	var user *storedUser
+	right, err := a.admission.Try(r.Context(), client, form.Username, func() (ok bool) {
+		user, ok = a.users.authenticate(form.Username, form.Password)
+		return ok
+	})
+	if err != nil {
+		return errRefused(err)
+	}
+	log := a.log.With("username", cut(form.Username), "client", client)
 	if form.ClientID != "" {
 		log = log.With("client_id", cut(form.ClientID))
 	}
-	user, ok := a.users.authenticate(form.Username, form.Password)
-	if !ok {
+	if !right {
 		log.Warn("login failed")
 		return errInvalidGrant
 	}
@@ -220,7 +232,7 @@ func (a *auth) revoke(w http.ResponseWriter, r *http.Request, token string) erro
 	key := tokens.KeyOf(token)
 	if record := a.tokens.Find(key); record != nil {
 		a.tokens.Delete(key)
-		a.log.Info("token revoked", "username", cut(record.Username), "client", clientAddr(r))
+		a.log.Info("token revoked", "username", cut(record.Username), "client", a.proxies.Of(r))
 	}
 	writeJSON(w, http.StatusOK, struct{}{})
 	return nil
@@ -277,6 +289,20 @@ var (
 func errInsufficientScope(scope string) *Error {
 	challenge := `Bearer error="insufficient_scope", scope="` + scope + `"`
 	return &Error{http.StatusForbidden, "Not enough permissions", "insufficient_scope", map[string]string{"WWW-Authenticate": challenge}}
+}
+
+// errRefused is the answer to a login whose password was not looked at.
+func errRefused(err error) error {
+	var refused *admission.Refused
+	if !errors.As(err, &refused) {
+		return err
+	}
+	status := http.StatusTooManyRequests
+	if refused.Reason == admission.Busy {
+		status = http.StatusServiceUnavailable
+	}
+	retryAfter := strconv.FormatInt(int64(refused.RetryAfter/time.Second), 10)
+	return &Error{status, refused.Error(), "temporarily_unavailable", map[string]string{"Retry-After": retryAfter}}
 }
 
 // errUnprocessable is FastAPI's answer to a form that lacks something.
@@ -356,17 +382,26 @@ func writeError(w http.ResponseWriter, err error) {
 	writeJSON(w, e.Status, answer)
 }
 
-// writeJSON writes v as FastAPI does: no newline, and no < that became \u003c.
-func writeJSON(w http.ResponseWriter, status int, v any) {
+func writeJSON(w http.ResponseWriter, status int, v any) { writeBody(w, status, toJSON(v)) }
+
+func writeBody(w http.ResponseWriter, status int, body []byte) {
+	w.Header()["Content-Type"] = contentType
+	w.WriteHeader(status)
+	w.Write(body)
+}
+
+// contentType is shared by all answers; net/http does not change it.
+var contentType = []string{"application/json"}
+
+// toJSON is v as FastAPI writes it: no newline, and no < that became \u003c.
+func toJSON(v any) []byte {
 	var body bytes.Buffer
 	encoder := json.NewEncoder(&body)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(v); err != nil {
 		panic(err) // only a type that has no JSON can do this
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	w.Write(bytes.TrimSuffix(body.Bytes(), []byte("\n")))
+	return bytes.TrimSuffix(body.Bytes(), []byte("\n"))
 }
 
 // # For the log
@@ -378,10 +413,4 @@ func cut(s string) string {
 		return s
 	}
 	return strings.ToValidUTF8(s[:most], "") + "…"
-}
-
-// clientAddr is the address that the request came from, without the port.
-func clientAddr(r *http.Request) string {
-	host, _, _ := net.SplitHostPort(r.RemoteAddr)
-	return host
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -9,15 +8,13 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 
 	"golang.org/x/crypto/bcrypt"
 
-	"simple-oauth2/internal/strictjson"
+	"simple-oauth2/internal/usersfile"
 )
 
 // User is what may be shown of a user, in the tutorial's order; what is not
@@ -27,6 +24,8 @@ type User struct {
 	Email    *string `json:"email"`
 	FullName *string `json:"full_name"`
 	Disabled *bool   `json:"disabled"`
+
+	body []byte // the JSON of it all, made once when the user is loaded
 }
 
 func (u User) active() bool { return u.Disabled == nil || !*u.Disabled }
@@ -51,7 +50,7 @@ func (u *storedUser) allowed(scopes []string) (held []string) {
 
 // readUsersMe answers GET /users/me.
 func readUsersMe(w http.ResponseWriter, _ *http.Request, user CurrentUser) error {
-	writeJSON(w, http.StatusOK, user.User)
+	writeBody(w, http.StatusOK, user.body)
 	return nil
 }
 
@@ -72,13 +71,8 @@ const demonstration = `{
 	}
 }`
 
-// The costs of a bcrypt hash, each step doubling the time of a login. Below
-// the least a stolen hash is guessed too fast; above the greatest every guess
-// at the service would burn seconds.
-const (
-	leastCost    = 10
-	greatestCost = 16
-)
+// leastCost is the bcrypt cost below which a stolen hash is guessed too fast.
+const leastCost = 10
 
 // longestPassword is the number of bytes that bcrypt looks at; what is longer
 // would match anything that begins alike.
@@ -110,15 +104,21 @@ func (u *users) load() error {
 		}
 		source = u.file
 	}
-	read, err := parseUsers(text)
+	records, err := usersfile.Parse(text)
 	if err != nil {
 		return fmt.Errorf("%s: %w", source, err)
 	}
-	for name, user := range read.byName {
-		if cost, _ := bcrypt.Cost(user.hash); cost < leastCost {
-			u.log.Warn("the hash of a user is weak, make a new one", "username", cut(name), "cost", cost, "least", leastCost)
+	read, costliest := &userMap{byName: make(map[string]*storedUser)}, leastCost
+	for name, record := range records {
+		user := User{Username: name, Email: record.Email, FullName: record.FullName, Disabled: record.Disabled}
+		user.body = toJSON(user)
+		read.byName[name] = &storedUser{User: user, hash: record.Hash, scopes: record.Scopes}
+		costliest = max(costliest, record.Cost)
+		if record.Cost < leastCost {
+			u.log.Warn("the hash of a user is weak, make a new one", "username", cut(name), "cost", record.Cost, "least", leastCost)
 		}
 	}
+	read.noOne = fmt.Appendf(nil, "$2a$%02d$%s", costliest, strings.Repeat(".", 53))
 	if u.file == "" {
 		u.log.Warn("these are the tutorial's demonstration users, whose passwords everybody knows: give your own with -users")
 	}
@@ -149,72 +149,6 @@ func (u *users) authenticate(username, password string) (*storedUser, bool) {
 	return user, true
 }
 
-// parseUsers reads a JSON object of users keyed by username.
-func parseUsers(text []byte) (*userMap, error) {
-	read, costliest := &userMap{byName: make(map[string]*storedUser)}, leastCost
-	err := strictjson.Object(text, func(name string, record []byte) error {
-		user, err := parseUser(name, record)
-		if err != nil {
-			return fmt.Errorf("user %q: %w", name, err)
-		}
-		read.byName[name] = user
-		cost, err := bcrypt.Cost(user.hash)
-		costliest = max(costliest, cost)
-		return err
-	})
-	read.noOne = fmt.Appendf(nil, "$2a$%02d$%s", costliest, strings.Repeat(".", 53))
-	return read, err
-}
-
-var bcryptHash = regexp.MustCompile(`^\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}$`)
-
-// scopeToken is RFC 6749 3.3's.
-var scopeToken = regexp.MustCompile(`^[\x21\x23-\x5b\x5d-\x7e]+$`)
-
-func parseUser(name string, record []byte) (*storedUser, error) {
-	var user storedUser
-	var username *string
-	var hash string
-	fields := map[string]any{"username": &username, "email": &user.Email, "full_name": &user.FullName,
-		"disabled": &user.Disabled, "hashed_password": &hash, "scopes": &user.scopes}
-	err := strictjson.Object(record, func(field string, value []byte) error {
-		target, known := fields[field]
-		if !known {
-			return fmt.Errorf("unknown field %q", field)
-		}
-		if err := json.Unmarshal(value, target); err != nil {
-			wrong := new(json.UnmarshalTypeError) // the value is valid JSON, so it can be nothing else
-			errors.As(err, &wrong)
-			return fmt.Errorf("field %q: a %s where %s belongs", field, wrong.Value, wrong.Type)
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	user.Username, user.hash = name, []byte(hash)
-	switch cost := bcryptHash.FindStringSubmatch(hash); {
-	case name == "":
-		return nil, errors.New("the username is empty")
-	case username != nil && *username != name:
-		return nil, fmt.Errorf("the username %q differs from its key", *username)
-	case hash == "":
-		return nil, errors.New("no hashed_password")
-	case cost == nil:
-		return nil, errors.New("hashed_password is not a bcrypt hash")
-	default:
-		if n, _ := strconv.Atoi(cost[1]); n < bcrypt.MinCost || n > greatestCost {
-			return nil, fmt.Errorf("hashed_password has cost %d: it must be from %d to %d", n, bcrypt.MinCost, greatestCost)
-		}
-	}
-	for _, scope := range user.scopes {
-		if !scopeToken.MatchString(scope) {
-			return nil, fmt.Errorf("%q is not a scope", scope)
-		}
-	}
-	return &user, nil
-}
-
 // hashPassword is the command simple-oauth2 hash: it reads a password, with or
 // without a line's end, and prints the hash that a users file takes.
 func hashPassword(args []string, stdin io.Reader, stdout io.Writer) error {
@@ -230,8 +164,8 @@ func hashPassword(args []string, stdin io.Reader, stdout io.Writer) error {
 	if flags.NArg() > 0 {
 		return errors.New("unexpected argument: the password is read from standard input")
 	}
-	if *cost < bcrypt.MinCost || *cost > greatestCost {
-		return fmt.Errorf("-cost %d: it must be from %d to %d", *cost, bcrypt.MinCost, greatestCost)
+	if *cost < bcrypt.MinCost || *cost > usersfile.MaxCost {
+		return fmt.Errorf("-cost %d: it must be from %d to %d", *cost, bcrypt.MinCost, usersfile.MaxCost)
 	}
 	text, err := io.ReadAll(stdin)
 	if err != nil {

@@ -1,0 +1,93 @@
+// Package usersfile reads the file that says who may log in: a JSON object
+// keyed by username, with a record of the tutorial's fields for each.
+package usersfile
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"simple-oauth2/internal/strictjson"
+)
+
+// MaxCost is the greatest cost of a hash. Each step doubles the time of a
+// login; with a greater one every guess would burn seconds.
+const MaxCost = 16
+
+// Record is what the file says of a user; what it does not say is nil.
+type Record struct {
+	Email    *string
+	FullName *string
+	Disabled *bool
+	Scopes   []string // that the user may hold
+	Hash     []byte   // bcrypt's, $2a$, $2b$ or $2y$
+	Cost     int      // of the hash, from bcrypt.MinCost to MaxCost
+}
+
+// Parse reads the records by username. Its error is one line that names the
+// user and the fault, and tells no hash.
+func Parse(text []byte) (map[string]Record, error) {
+	records := make(map[string]Record)
+	err := strictjson.Object(text, func(name string, value []byte) error {
+		record, err := parseRecord(name, value)
+		if err != nil {
+			return fmt.Errorf("user %q: %w", name, err)
+		}
+		records[name] = record
+		return nil
+	})
+	return records, err
+}
+
+var (
+	bcryptHash = regexp.MustCompile(`^\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}$`)
+	scopeToken = regexp.MustCompile(`^[\x21\x23-\x5b\x5d-\x7e]+$`) // RFC 6749 3.3
+)
+
+func parseRecord(name string, value []byte) (record Record, err error) {
+	var username *string
+	var hash string
+	fields := map[string]any{"username": &username, "email": &record.Email, "full_name": &record.FullName,
+		"disabled": &record.Disabled, "hashed_password": &hash, "scopes": &record.Scopes}
+	err = strictjson.Object(value, func(field string, value []byte) error {
+		target, known := fields[field]
+		if !known {
+			return fmt.Errorf("unknown field %q", field)
+		}
+		if err := json.Unmarshal(value, target); err != nil {
+			wrong := new(json.UnmarshalTypeError) // the value is valid JSON, so it can be nothing else
+			errors.As(err, &wrong)
+			return fmt.Errorf("field %q: a %s where %s belongs", field, wrong.Value, wrong.Type)
+		}
+		return nil
+	})
+	if err != nil {
+		return Record{}, err
+	}
+	parts := bcryptHash.FindStringSubmatch(hash)
+	switch {
+	case name == "":
+		return Record{}, errors.New("the username is empty")
+	case username != nil && *username != name:
+		return Record{}, fmt.Errorf("the username %q differs from its key", *username)
+	case hash == "":
+		return Record{}, errors.New("no hashed_password")
+	case parts == nil:
+		return Record{}, errors.New("hashed_password is not a bcrypt hash")
+	}
+	record.Hash = []byte(hash)
+	record.Cost, _ = strconv.Atoi(parts[1])
+	if record.Cost < bcrypt.MinCost || record.Cost > MaxCost {
+		return Record{}, fmt.Errorf("hashed_password has cost %d: it must be from %d to %d", record.Cost, bcrypt.MinCost, MaxCost)
+	}
+	for _, scope := range record.Scopes {
+		if !scopeToken.MatchString(scope) {
+			return Record{}, fmt.Errorf("%q is not a scope", scope)
+		}
+	}
+	return record, nil
+}
