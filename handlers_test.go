@@ -24,8 +24,10 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -685,6 +687,10 @@ func TestFlags(t *testing.T) {
 		{"ttl negative", "-token-ttl -1m", "", `invalid value "-1m" for flag -token-ttl: ` + ttl},
 		{"ttl with a fraction", "-token-ttl 1500ms", "", `invalid value "1500ms" for flag -token-ttl: ` + ttl},
 		{"ttl by the environment", "", "OAUTH2_TOKEN_TTL=soon", `invalid value "soon" for OAUTH2_TOKEN_TTL: ` + ttl},
+		{"max-failures negative", "-max-failures -1", "", `invalid value "-1" for flag -max-failures: it must be a whole number, 0 or more`},
+		{"max-failures no number", "", "OAUTH2_MAX_FAILURES=ten", `invalid value "ten" for OAUTH2_MAX_FAILURES: it must be a whole number, 0 or more`},
+		{"trusted proxy malformed", "-trusted-proxies 10.0.0.0/8,proxy", "", `invalid value "10.0.0.0/8,proxy" for flag -trusted-proxies: "proxy" is neither an address nor a range such as 10.0.0.0/8`},
+		{"trusted range malformed", "", "OAUTH2_TRUSTED_PROXIES=10.0.0.0/33", `invalid value "10.0.0.0/33" for OAUTH2_TRUSTED_PROXIES: "10.0.0.0/33" is neither an address nor a range such as 10.0.0.0/8`},
 		{"no users file", "-addr 127.0.0.1:0 -users /nonexistent", "", "open /nonexistent: no such file or directory"},
 		{"users file by the environment", "-addr 127.0.0.1:0", "OAUTH2_USERS=/nonexistent", "open /nonexistent: no such file or directory"},
 		{"users file a folder", "-addr 127.0.0.1:0 -users " + dir, "", "read " + dir + ": is a directory"},
@@ -781,6 +787,112 @@ func TestLog(t *testing.T) {
 	}
 	if strings.Contains(s.log.String(), "hunter2") {
 		t.Error("the log holds a password")
+	}
+}
+
+// TestGuessing guesses a password as a client sees it: after three wrong ones
+// (this service's limit) the right one too has to wait.
+func TestGuessing(t *testing.T) {
+	refused := `{"detail":"Too many wrong passwords for this username","error":"temporarily_unavailable","error_description":"Too many wrong passwords for this username"}`
+	for _, username := range []string{"johndoe", "alice", "nobody"} {
+		t.Run(username, func(t *testing.T) {
+			s := newService(t, testUsers())
+			login := func(password, from string) *httptest.ResponseRecorder {
+				r := httptest.NewRequest("POST", "/token", strings.NewReader("username="+username+"&password="+password))
+				r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+				r.RemoteAddr = "10.0.0.1:1234" // the trusted proxy
+				r.Header.Set("X-Forwarded-For", "6.6.6.6, "+from)
+				return s.do(r)
+			}
+			for range 3 {
+				if w := login("wrong", "1.2.3.4"); w.Code != 400 {
+					t.Errorf("wrong password: %d", w.Code)
+				}
+			}
+			if w := login(passwords[username]+"x", "1.2.3.4"); w.Code != 429 || w.Header().Get("Retry-After") != "1" || w.Header().Get("Cache-Control") != "no-store" || w.Body.String() != refused {
+				t.Errorf("the fourth: %d %v %s", w.Code, w.Header(), w.Body)
+			}
+			if w := login("wrong", "1.2.3.5"); w.Code != 400 {
+				t.Errorf("another address: %d", w.Code)
+			}
+			s.clock = s.clock.Add(time.Second)
+			want := 200
+			if username == "nobody" {
+				want = 400
+			}
+			if w := login(passwords[username]+strings.Repeat("x", want/400), "1.2.3.4"); w.Code != want {
+				t.Errorf("a second later: %d, want %d", w.Code, want)
+			}
+			if !strings.Contains(s.log.String(), "username="+username+" client=1.2.3.4\n") {
+				t.Errorf("the log does not tell the client behind the proxy:\n%s", s.log)
+			}
+		})
+	}
+}
+
+// TestLoginFlood sends more logins than may wait, all at the same moment.
+func TestLoginFlood(t *testing.T) {
+	hash, err := bcrypt.GenerateFromPassword([]byte("secret"), leastCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newService(t, `{"johndoe": {"hashed_password": "`+string(hash)+`"}}`)
+	var statuses [600]*httptest.ResponseRecorder
+	ctx, hangUp := context.WithCancel(t.Context())
+	var clients sync.WaitGroup
+	var answered atomic.Int32
+	for i := range statuses {
+		clients.Go(func() {
+			r := httptest.NewRequestWithContext(ctx, "POST", "/token", strings.NewReader("username=johndoe&password=secret"))
+			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			r.RemoteAddr = fmt.Sprintf("192.0.2.%d:1234", i%100)
+			if i < 300 {
+				r.RemoteAddr = "192.0.2.200:1234"
+			}
+			statuses[i] = s.do(r)
+			if answered.Add(1) == 250 { // enough were told to go away: the others need not be served
+				hangUp()
+			}
+		})
+	}
+	clients.Wait()
+	hangUp()
+	seen := make(map[int]bool)
+	for _, w := range statuses {
+		seen[w.Code] = true
+		if w.Code == 429 && w.Body.String() != `{"detail":"Too many logins from this address are waiting","error":"temporarily_unavailable","error_description":"Too many logins from this address are waiting"}` ||
+			w.Code == 503 && w.Body.String() != `{"detail":"Too many logins are waiting","error":"temporarily_unavailable","error_description":"Too many logins are waiting"}` ||
+			w.Code != 200 && w.Header().Get("Retry-After") != "1" {
+			t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+		}
+	}
+	if !seen[429] || !seen[503] {
+		t.Errorf("statuses %v, want 429 and 503 among them", seen)
+	}
+}
+
+// TestHalfRequests opens 300 connections that send half a request, and wants
+// others served meanwhile. The time limits that end them are the server's.
+func TestHalfRequests(t *testing.T) {
+	s := start(t)
+	for i := range 300 {
+		conn, err := net.Dial("tcp", s.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		half := "POST /token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 99\r\n\r\nusername="
+		io.WriteString(conn, half[:len(half)-i%2*20]) // every other within its header
+	}
+	for range 10 {
+		response, err := http.Get("http://" + s.addr + "/healthz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != 200 {
+			t.Errorf("status %d", response.StatusCode)
+		}
 	}
 }
 
@@ -1232,4 +1344,104 @@ func BenchmarkMillionTokens(b *testing.B) {
 		s.auth.tokens.Sweep()
 		b.ReportMetric(float64(time.Since(started).Milliseconds()), "ms-all-expired")
 	})
+}
+
+// BenchmarkSoak logs in, uses, revokes and lets expire at full speed, for as
+// long as -benchtime says, and tells the goroutines and the heap before and
+// after. It is to be run for minutes:
+//
+//	go test -run '^$' -bench Soak -benchtime 10m -timeout 15m
+func BenchmarkSoak(b *testing.B) {
+	s := quiet(b, testUsers())
+	s.auth.tokens.Now, s.auth.tokenTTL = time.Now, 5*time.Second
+	ctx, stop := context.WithCancel(b.Context())
+	go s.auth.tokens.SweepEvery(ctx, time.Second)
+	defer stop()
+	server := httptest.NewServer(s)
+	defer server.Close()
+	transport := &http.Transport{MaxIdleConnsPerHost: 64}
+	client := &http.Client{Transport: transport}
+	state := func() (goroutines, heapMB float64) {
+		transport.CloseIdleConnections()
+		time.Sleep(10 * time.Second) // until the last tokens are swept and the connections gone
+		runtime.GC()
+		var stats runtime.MemStats
+		runtime.ReadMemStats(&stats)
+		return float64(runtime.NumGoroutine()), float64(stats.HeapAlloc) / 1e6
+	}
+	ask := func(path, form, token string) (status int, body []byte) {
+		r, _ := http.NewRequest("POST", server.URL+path, strings.NewReader(form))
+		if form == "" {
+			r, _ = http.NewRequest("GET", server.URL+path, nil)
+		}
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.Header.Set("Authorization", "Bearer "+token)
+		response, err := client.Do(r)
+		if err != nil {
+			b.Error(err)
+			return 0, nil
+		}
+		defer response.Body.Close()
+		body, _ = io.ReadAll(response.Body)
+		return response.StatusCode, body
+	}
+	goroutines, heap := state()
+	b.ResetTimer()
+	b.SetParallelism(6)
+	b.RunParallel(func(pb *testing.PB) {
+		for i := 0; pb.Next(); i++ {
+			status, body := ask("/token", "username=johndoe&password=secret", "")
+			var answer struct {
+				AccessToken string `json:"access_token"`
+			}
+			if json.Unmarshal(body, &answer); status != 200 {
+				b.Errorf("login: %d %s", status, body)
+				return
+			}
+			for range 10 {
+				if status, body := ask("/users/me", "", answer.AccessToken); status != 200 {
+					b.Errorf("use: %d %s", status, body)
+				}
+			}
+			if i%2 == 0 { // the others expire
+				ask("/revoke", "token="+answer.AccessToken, "")
+				if status, _ := ask("/users/me", "", answer.AccessToken); status != 401 {
+					b.Errorf("revoked: %d", status)
+				}
+			}
+		}
+	})
+	b.StopTimer()
+	goroutinesAfter, heapAfter := state()
+	b.ReportMetric(goroutines, "goroutines-before")
+	b.ReportMetric(goroutinesAfter, "goroutines-after")
+	b.ReportMetric(heap, "heap-MB-before")
+	b.ReportMetric(heapAfter, "heap-MB-after")
+}
+
+// BenchmarkRefusal is a wrong password of a known user, of a disabled one, and
+// of nobody, one after the other: what each takes is told as the median.
+func BenchmarkRefusal(b *testing.B) {
+	hash, err := bcrypt.GenerateFromPassword([]byte("secret"), leastCost)
+	if err != nil {
+		b.Fatal(err)
+	}
+	s := quiet(b, `{"johndoe": {"hashed_password": "`+string(hash)+`"}, "alice": {"disabled": true, "hashed_password": "`+string(hash)+`"}}`)
+	s.auth.admission = admission.New(0, time.Now)
+	names := []string{"johndoe", "alice", "nobody"}
+	took := make(map[string][]time.Duration)
+	for i := 0; b.Loop(); i++ {
+		for j, name := range names {
+			r := httptest.NewRequest("POST", "/token", strings.NewReader("username="+name+"&password=wrong"))
+			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			r.RemoteAddr = fmt.Sprintf("192.0.%d.%d:1", i%256, j) // one that does not rest
+			began := time.Now()
+			s.do(r)
+			took[name] = append(took[name], time.Since(began))
+		}
+	}
+	for _, name := range names {
+		slices.Sort(took[name])
+		b.ReportMetric(float64(took[name][len(took[name])/2].Microseconds()), "µs-"+name)
+	}
 }

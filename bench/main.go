@@ -1,0 +1,398 @@
+// Bench puts this service and its peers under the same load on the loopback,
+// one after the other, and prints a table of medians. It needs wrk and, for
+// FastAPI, Debian's python3-fastapi, uvicorn, python3-bcrypt and
+// python3-multipart; a peer that cannot be started is left out, with a word.
+//
+//	go run .                 all of it, some ten minutes
+//	go run . -rounds 1 -seconds 2 -tokens 1000
+//	go run . -spray          the guessers try another username each time
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+)
+
+const (
+	addr     = "127.0.0.1:18000"
+	guessers = 64
+)
+
+// peer is a service to measure.
+type peer struct {
+	name    string
+	command func(dir string, users string) *exec.Cmd
+	shipped func(dir string) int64 // bytes
+}
+
+// row is what one round says of a peer; a figure that was not taken is 0.
+type row struct {
+	calm, calmP99       float64 // requests a second, milliseconds
+	guessed, guessedP99 float64
+	honest              float64 // milliseconds of a login
+	refused             float64 // honest logins
+	start               float64 // milliseconds
+	idle, filled        float64 // MB
+}
+
+func main() {
+	serve := flag.String("serve", "", "be a peer instead: bare or go-oauth2")
+	rounds := flag.Int("rounds", 3, "rounds to take the median of")
+	seconds := flag.Int("seconds", 8, "length of each load")
+	tokens := flag.Int("tokens", 100_000, "live tokens to measure the memory with")
+	spray := flag.Bool("spray", false, "guess at another username each time")
+	flag.Parse()
+	switch *serve {
+	case "bare":
+		serveBare(addr)
+	case "go-oauth2":
+		serveGoOAuth2(addr)
+	}
+	if err := bench(*rounds, *seconds, *tokens, *spray); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func bench(rounds, seconds, tokens int, spray bool) error {
+	if _, err := exec.LookPath("wrk"); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "bench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	for source, binary := range map[string]string{"..": "simple-oauth2", ".": "bench"} {
+		build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(dir, binary), ".")
+		build.Dir, build.Env = source, append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			return fmt.Errorf("go build: %w\n%s", err, out)
+		}
+	}
+	script := "wrk.method = 'POST'\nwrk.headers['Content-Type'] = 'application/x-www-form-urlencoded'\n"
+	form := "grant_type=password&client_id=app&client_secret=any&password=wrong&username="
+	if spray {
+		script += "request = function() return wrk.format(nil, nil, nil, '" + form + "' .. math.random(1e9)) end\n"
+	} else {
+		script += "wrk.body = '" + form + "johndoe'\n"
+	}
+	if err := os.WriteFile(filepath.Join(dir, "guess.lua"), []byte(script), 0o600); err != nil {
+		return err
+	}
+
+	binary := func(dir string) int64 { return size(filepath.Join(dir, "bench")) }
+	peers := []peer{
+		{"simple-oauth2", func(dir, users string) *exec.Cmd {
+			return exec.Command(filepath.Join(dir, "simple-oauth2"), "-addr", addr, "-users", users)
+		}, func(dir string) int64 { return size(filepath.Join(dir, "simple-oauth2")) }},
+		{"bare net/http", func(dir, _ string) *exec.Cmd { return exec.Command(filepath.Join(dir, "bench"), "-serve", "bare") }, nil},
+		{"go-oauth2", func(dir, _ string) *exec.Cmd { return exec.Command(filepath.Join(dir, "bench"), "-serve", "go-oauth2") }, binary},
+		{"FastAPI", func(string, string) *exec.Cmd {
+			host, port, _ := net.SplitHostPort(addr)
+			return exec.Command("/usr/bin/python3", "-m", "uvicorn", "fastapi_app:app", "--host", host, "--port", port, "--no-access-log", "--log-level", "error")
+		}, nil},
+	}
+	results := make(map[string][]row)
+	for round := range rounds {
+		for _, p := range peers {
+			fmt.Fprintf(os.Stderr, "round %d: %s\n", round+1, p.name)
+			measured, err := measure(p, dir, bcrypt.DefaultCost, func(m *row, token string, rss func() float64) error {
+				m.idle = rss()
+				return load(p, dir, seconds, token, m)
+			})
+			if err != nil {
+				fmt.Fprintf(os.Stderr, "  left out: %v\n", err)
+				continue
+			}
+			fmt.Fprintf(os.Stderr, "  %+v\n", measured)
+			results[p.name] = append(results[p.name], measured)
+		}
+	}
+	for _, p := range peers {
+		if p.name == "bare net/http" || results[p.name] == nil {
+			continue
+		}
+		fmt.Fprintf(os.Stderr, "%d tokens: %s\n", tokens, p.name)
+		measured, err := measure(p, dir, bcrypt.MinCost, func(m *row, _ string, rss func() float64) error {
+			if err := fill(tokens); err != nil {
+				return err
+			}
+			m.filled = rss()
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for i := range results[p.name] {
+			results[p.name][i].filled = measured.filled
+		}
+	}
+	table(peers, results, dir)
+	return nil
+}
+
+// measure starts p with a user whose hash has the cost, checks that it answers
+// right, and lets take measure it.
+func measure(p peer, dir string, cost int, take func(m *row, token string, rss func() float64) error) (m row, err error) {
+	hash, err := bcrypt.GenerateFromPassword([]byte("secret"), cost)
+	if err != nil {
+		return m, err
+	}
+	users := filepath.Join(dir, "users.json")
+	text := fmt.Sprintf(`{"johndoe": {"full_name": "John Doe", "email": "johndoe@example.com", "disabled": false, "hashed_password": %q}}`, hash)
+	if err := os.WriteFile(users, []byte(text), 0o600); err != nil {
+		return m, err
+	}
+	service := p.command(dir, users)
+	service.Env = append(os.Environ(), "BENCH_HASH="+string(hash))
+	started := time.Now()
+	if err := service.Start(); err != nil {
+		return m, err
+	}
+	defer func() {
+		service.Process.Kill()
+		service.Wait()
+	}()
+	for {
+		response, err := http.Get("http://" + addr + "/users/me")
+		if err == nil {
+			response.Body.Close()
+			break
+		}
+		if time.Since(started) > 10*time.Second {
+			return m, errors.New("does not answer")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	m.start = float64(time.Since(started).Microseconds()) / 1000
+	token := "none"
+	if p.name != "bare net/http" {
+		if token, err = check(); err != nil {
+			return m, err
+		}
+	}
+	err = take(&m, token, func() float64 {
+		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", service.Process.Pid))
+		found := regexp.MustCompile(`VmRSS:\s+(\d+) kB`).FindSubmatch(status)
+		if found == nil {
+			return 0
+		}
+		kB, _ := strconv.ParseFloat(string(found[1]), 64)
+		return kB / 1024
+	})
+	return m, err
+}
+
+// check wants the tutorial's answers, and returns a token.
+func check() (string, error) {
+	token, status, err := login(http.DefaultClient, "secret")
+	if err != nil || status != 200 {
+		return "", fmt.Errorf("right password: %d %w", status, err)
+	}
+	if _, status, err := login(http.DefaultClient, "wrong"); err != nil || status/100 != 4 && status != 500 {
+		return "", fmt.Errorf("wrong password: %d %w", status, err)
+	}
+	for _, tt := range []struct {
+		token string
+		want  int
+	}{{token, 200}, {"nonsense", 401}} {
+		r, _ := http.NewRequest("GET", "http://"+addr+"/users/me", nil)
+		r.Header.Set("Authorization", "Bearer "+tt.token)
+		response, err := http.DefaultClient.Do(r)
+		if err != nil {
+			return "", err
+		}
+		body, _ := io.ReadAll(response.Body)
+		response.Body.Close()
+		if response.StatusCode != tt.want || tt.want == 200 && string(body) != string(johndoe) {
+			return "", fmt.Errorf("/users/me: %d %s", response.StatusCode, body)
+		}
+	}
+	return token, nil
+}
+
+func login(client *http.Client, password string) (token string, status int, err error) {
+	response, err := client.PostForm("http://"+addr+"/token", url.Values{"username": {"johndoe"}, "password": {password},
+		"grant_type": {"password"}, "client_id": {"app"}, "client_secret": {"any"}})
+	if err != nil {
+		return "", 0, err
+	}
+	defer response.Body.Close()
+	var answer struct {
+		AccessToken string `json:"access_token"`
+	}
+	json.NewDecoder(response.Body).Decode(&answer)
+	return answer.AccessToken, response.StatusCode, nil
+}
+
+// load runs wrk on /users/me alone, and then while clients guess and an honest
+// one at another address logs in, a second after each answer.
+func load(p peer, dir string, seconds int, token string, m *row) (err error) {
+	if m.calm, m.calmP99, err = wrk(seconds, token); err != nil || p.name == "bare net/http" {
+		return err
+	}
+	guess := exec.Command("wrk", "-t1", "-c"+strconv.Itoa(guessers), "-d"+strconv.Itoa(seconds+2)+"s", "--timeout", "60s",
+		"-s", filepath.Join(dir, "guess.lua"), "http://"+addr+"/token")
+	if err := guess.Start(); err != nil {
+		return err
+	}
+	time.Sleep(time.Second)
+	stop := make(chan struct{})
+	var took []float64
+	var honest sync.WaitGroup
+	honest.Go(func() {
+		client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
+			DialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}).DialContext}}
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Second):
+			}
+			began := time.Now()
+			_, status, err := login(client, "secret")
+			if err != nil || status != 200 {
+				m.refused++
+			}
+			took = append(took, float64(time.Since(began).Microseconds())/1000)
+		}
+	})
+	m.guessed, m.guessedP99, err = wrk(seconds, token)
+	close(stop)
+	honest.Wait()
+	guess.Wait()
+	m.honest = median(took)
+	return err
+}
+
+var (
+	perSecond = regexp.MustCompile(`Requests/sec:\s+([\d.]+)`)
+	p99       = regexp.MustCompile(`99%\s+([\d.]+)(us|ms|s)`)
+	not200    = regexp.MustCompile(`Non-2xx or 3xx responses: \d+`)
+)
+
+// wrk loads /users/me with 64 connections.
+func wrk(seconds int, token string) (rate, latency float64, err error) {
+	out, err := exec.Command("wrk", "-t1", "-c64", "-d"+strconv.Itoa(seconds)+"s", "--timeout", "60s", "--latency",
+		"-H", "Authorization: Bearer "+token, "http://"+addr+"/users/me").CombinedOutput()
+	if err != nil {
+		return 0, 0, fmt.Errorf("wrk: %w\n%s", err, out)
+	}
+	if wrong := not200.Find(out); wrong != nil {
+		return 0, 0, fmt.Errorf("wrk: %s", wrong)
+	}
+	r, l := perSecond.FindSubmatch(out), p99.FindSubmatch(out)
+	if r == nil || l == nil {
+		return 0, 0, fmt.Errorf("wrk: %s", out)
+	}
+	rate, _ = strconv.ParseFloat(string(r[1]), 64)
+	latency, _ = strconv.ParseFloat(string(l[1]), 64)
+	return rate, latency * map[string]float64{"us": 0.001, "ms": 1, "s": 1000}[string(l[2])], nil
+}
+
+// fill logs in until n tokens are out.
+func fill(n int) error {
+	var clients sync.WaitGroup
+	failed := make(chan error, 8)
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 8}}
+	for range 8 {
+		clients.Go(func() {
+			for range n / 8 {
+				if _, status, err := login(client, "secret"); err != nil || status != 200 {
+					failed <- fmt.Errorf("login: %d %w", status, err)
+					return
+				}
+			}
+		})
+	}
+	clients.Wait()
+	close(failed)
+	return <-failed
+}
+
+func median(values []float64) float64 {
+	if len(values) == 0 {
+		return 0
+	}
+	slices.Sort(values)
+	return values[len(values)/2]
+}
+
+func size(file string) int64 {
+	info, err := os.Stat(file)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
+func table(peers []peer, results map[string][]row, dir string) {
+	of := func(name string, figure func(row) float64) float64 {
+		var values []float64
+		for _, r := range results[name] {
+			values = append(values, figure(r))
+		}
+		return median(values)
+	}
+	names := []string{}
+	for _, p := range peers {
+		if results[p.name] != nil {
+			names = append(names, p.name)
+		}
+	}
+	fmt.Printf("| | %s |\n|%s\n", strings.Join(names, " | "), strings.Repeat(" --- |", len(names)+1))
+	for _, line := range []struct {
+		title, format string
+		figure        func(row) float64
+	}{
+		{"`/users/me`, requests/s", "%.0f", func(r row) float64 { return r.calm }},
+		{"its 99th percentile, ms", "%.1f", func(r row) float64 { return r.calmP99 }},
+		{"`/users/me` while 64 clients guess, requests/s", "%.0f", func(r row) float64 { return r.guessed }},
+		{"its 99th percentile, ms", "%.1f", func(r row) float64 { return r.guessedP99 }},
+		{"an honest login meanwhile, ms", "%.0f", func(r row) float64 { return r.honest }},
+		{"honest logins that failed", "%.0f", func(r row) float64 { return r.refused }},
+		{"memory when idle, MB", "%.0f", func(r row) float64 { return r.idle }},
+		{"memory with the tokens, MB", "%.0f", func(r row) float64 { return r.filled }},
+		{"start to first answer, ms", "%.0f", func(r row) float64 { return r.start }},
+	} {
+		fmt.Printf("| %s |", line.title)
+		for _, name := range names {
+			cell := fmt.Sprintf(line.format, of(name, line.figure))
+			if name == "bare net/http" && !strings.HasPrefix(line.title, "`/users/me`, ") && of(name, line.figure) == 0 {
+				cell = ""
+			}
+			fmt.Printf(" %s |", cell)
+		}
+		fmt.Println()
+	}
+	fmt.Print("| what is shipped, MB |")
+	for _, p := range peers {
+		if results[p.name] == nil {
+			continue
+		}
+		if p.shipped == nil {
+			fmt.Print(" |")
+			continue
+		}
+		fmt.Printf(" %.1f |", float64(p.shipped(dir))/1e6)
+	}
+	fmt.Println()
+}
