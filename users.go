@@ -108,7 +108,7 @@ func (u *users) load() error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", source, err)
 	}
-	read, costliest := &userMap{byName: make(map[string]*storedUser)}, leastCost
+	read, costliest := &userMap{byName: make(map[string]*storedUser)}, bcrypt.MinCost
 	for name, record := range records {
 		user := User{Username: name, Email: record.Email, FullName: record.FullName, Disabled: record.Disabled}
 		user.body = toJSON(user)
