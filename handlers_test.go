@@ -658,6 +658,23 @@ func TestHashesOfOtherTools(t *testing.T) {
 	}
 }
 
+// TestNobodyCostsAsMuch holds the hash that stands for an unknown username
+// against the costliest of the users': a cheaper or dearer one would tell.
+func TestNobodyCostsAsMuch(t *testing.T) {
+	for _, costs := range [][]int{{4}, {4, 6}, {12, 5}} {
+		var records []string
+		for i, cost := range costs {
+			hash := strings.Replace(hashOf("secret"), "$04$", fmt.Sprintf("$%02d$", cost), 1)
+			records = append(records, fmt.Sprintf(`"user%d": {"hashed_password": %q}`, i, hash))
+		}
+		s := newService(t, "{"+strings.Join(records, ", ")+"}")
+		cost, err := bcrypt.Cost(s.auth.users.loaded.Load().noOne)
+		if err != nil || cost != slices.Max(costs) {
+			t.Errorf("users of cost %v: nobody's is %d, %v", costs, cost, err)
+		}
+	}
+}
+
 func noEnv(string) string { return "" }
 
 func TestFlags(t *testing.T) {
