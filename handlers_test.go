@@ -336,6 +336,8 @@ func TestEndpoints(t *testing.T) {
 			refused(`[{"type":"missing","loc":["body","username"],"msg":"Field required","input":null},{"type":"missing","loc":["body","password"],"msg":"Field required","input":null}]`,
 				"invalid_request", "body.username: Field required; body.password: Field required")},
 		{"multipart", "POST /token", "multipart/form-data; boundary=B", part + "username\r\n\r\njohndoe\r\n" + part + "password\r\n\r\nsecret\r\n--B--\r\n", "", 200, nil, token("")},
+		{"multipart, text after the last boundary", "POST /token", "multipart/form-data; boundary=B", part + "username\r\n\r\njohndoe\r\n" + part + "password\r\n\r\nsecret\r\n--B--\r\nbye", "", 200, nil, token("")},
+		{"multipart, too much after the last boundary", "POST /token", "multipart/form-data; boundary=B", part + "username\r\n\r\njohndoe\r\n" + part + "password\r\n\r\nsecret\r\n--B--\r\n" + strings.Repeat("x", 64<<10), "", 413, nil, tooLarge},
 		{"multipart, field twice", "POST /token", "multipart/form-data; boundary=B", part + "username\r\n\r\njohndoe\r\n" + part + "username\r\n\r\njohndoe\r\n--B--\r\n", "", 422, nil, repeated("username")},
 		{"multipart, no last boundary", "POST /token", "multipart/form-data; boundary=B", part + "username\r\n\r\njohndoe\r\n" + part + "password\r\n\r\nsecret\r\n", "", 422, nil, malformed},
 		{"multipart, no last boundary, no line's end", "POST /token", "multipart/form-data; boundary=B", part + "username\r\n\r\njohndoe\r\n" + part + "password\r\n\r\nsecret", "", 422, nil, malformed},

@@ -50,6 +50,11 @@ func Parse(r *http.Request, limit int64, names ...string) (map[string]string, er
 		err = form.readURLEncoded(body)
 	case "multipart/form-data":
 		err = form.readMultipart(multipart.NewReader(body, params["boundary"]))
+		if err == nil { // what follows the last boundary is nothing, but net/http sees a client hang up only behind it
+			if _, rest := io.Copy(io.Discard, body); rest != nil {
+				err = broken(rest)
+			}
+		}
 	default:
 		return nil, nil
 	}
