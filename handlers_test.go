@@ -1366,10 +1366,11 @@ func BenchmarkMillionTokens(b *testing.B) {
 }
 
 // BenchmarkSoak logs in, uses, revokes and lets expire at full speed, for as
-// long as -benchtime says, and tells the goroutines and the heap before and
-// after. It is to be run for minutes:
+// many logins as -benchtime says, and tells the goroutines and the heap before and
+// after. It is to be run for minutes, by a number of logins, since for a time
+// the benchmark would be run over and over to find that number:
 //
-//	go test -run '^$' -bench Soak -benchtime 10m -timeout 15m
+//	go test -run '^$' -bench Soak -benchtime 500000x
 func BenchmarkSoak(b *testing.B) {
 	s := quiet(b, testUsers())
 	s.auth.tokens.Now, s.auth.tokenTTL = time.Now, 5*time.Second

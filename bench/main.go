@@ -4,7 +4,7 @@
 // python3-multipart; a peer that cannot be started is left out, with a word.
 //
 //	go run .                 all of it, some ten minutes
-//	go run . -rounds 1 -seconds 2 -tokens 1000
+//	go run . -rounds 1 -seconds 2 -tokens 1000   a first look
 //	go run . -spray          the guessers try another username each time
 package main
 
@@ -55,7 +55,7 @@ type row struct {
 func main() {
 	serve := flag.String("serve", "", "be a peer instead: bare or go-oauth2")
 	rounds := flag.Int("rounds", 3, "rounds to take the median of")
-	seconds := flag.Int("seconds", 8, "length of each load")
+	seconds := flag.Int("seconds", 5, "length of each load")
 	tokens := flag.Int("tokens", 100_000, "live tokens to measure the memory with")
 	spray := flag.Bool("spray", false, "guess at another username each time")
 	flag.Parse()
