@@ -17,8 +17,9 @@
 // refused, so a guesser locks nobody out.
 //
 // What is kept is bounded, whatever is sent: maxWaiting logins that wait, with
-// their addresses, and 2 × maxPairs counts of wrong passwords. Both together
-// are under 10 MB. Only a check that was run is counted, so that pushing out a
+// their addresses; the few addresses that rest, each of which cost a check;
+// maxHeld refusals that are held back; and 2 × maxPairs counts of wrong
+// passwords. All together are under 10 MB. Only a check that was run is counted, so that pushing out a
 // count costs an attacker maxPairs checks.
 package admission
 
