@@ -5,6 +5,7 @@
 //
 //	go run .                 all of it, some ten minutes
 //	go run . -rounds 1 -seconds 2 -tokens 1000   a first look
+//	go run . -rounds 0       the service beside a bare net/http handler alone
 //	go run . -spray          the guessers try another username each time
 package main
 
@@ -14,6 +15,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -54,6 +56,7 @@ type row struct {
 
 func main() {
 	serve := flag.String("serve", "", "be a peer instead: bare or go-oauth2")
+	serveAddr := flag.String("addr", addr, "the peer's address")
 	rounds := flag.Int("rounds", 3, "rounds to take the median of")
 	seconds := flag.Int("seconds", 5, "length of each load")
 	tokens := flag.Int("tokens", 100_000, "live tokens to measure the memory with")
@@ -61,9 +64,9 @@ func main() {
 	flag.Parse()
 	switch *serve {
 	case "bare":
-		serveBare(addr)
+		serveBare(*serveAddr)
 	case "go-oauth2":
-		serveGoOAuth2(addr)
+		serveGoOAuth2(*serveAddr)
 	}
 	if err := bench(*rounds, *seconds, *tokens, *spray); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -103,7 +106,6 @@ func bench(rounds, seconds, tokens int, spray bool) error {
 		{"simple-oauth2", func(dir, users string) *exec.Cmd {
 			return exec.Command(filepath.Join(dir, "simple-oauth2"), "-addr", addr, "-users", users)
 		}, func(dir string) int64 { return size(filepath.Join(dir, "simple-oauth2")) }},
-		{"bare net/http", func(dir, _ string) *exec.Cmd { return exec.Command(filepath.Join(dir, "bench"), "-serve", "bare") }, nil},
 		{"go-oauth2", func(dir, _ string) *exec.Cmd { return exec.Command(filepath.Join(dir, "bench"), "-serve", "go-oauth2") }, binary},
 		{"FastAPI", func(string, string) *exec.Cmd {
 			host, port, _ := net.SplitHostPort(addr)
@@ -127,7 +129,7 @@ func bench(rounds, seconds, tokens int, spray bool) error {
 		}
 	}
 	for _, p := range peers {
-		if p.name == "bare net/http" || results[p.name] == nil {
+		if results[p.name] == nil {
 			continue
 		}
 		fmt.Fprintf(os.Stderr, "%d tokens: %s\n", tokens, p.name)
@@ -145,7 +147,44 @@ func bench(rounds, seconds, tokens int, spray bool) error {
 			results[p.name][i].filled = measured.filled
 		}
 	}
-	table(peers, results, dir)
+	if rounds > 0 {
+		table(peers, results, dir)
+	}
+	_, err = measure(peers[0], dir, bcrypt.DefaultCost, func(_ *row, token string, _ func() float64) error {
+		return besideBare(dir, token)
+	})
+	return err
+}
+
+// besideBare compares the service, which is up, with a bare net/http handler:
+// forty turns of one second each, in an order that chance decides, since what
+// else the machine does changes from second to second.
+func besideBare(dir, token string) error {
+	const bareAddr = "127.0.0.1:18001"
+	bare := exec.Command(filepath.Join(dir, "bench"), "-serve", "bare", "-addr", bareAddr)
+	if err := bare.Start(); err != nil {
+		return err
+	}
+	defer func() {
+		bare.Process.Kill()
+		bare.Wait()
+	}()
+	var rates [2][]float64
+	var ratios []float64
+	for range 40 {
+		var turn [2]float64
+		for _, i := range rand.Perm(2) {
+			rate, _, err := wrk([]string{addr, bareAddr}[i], 1, token)
+			if err != nil {
+				return err
+			}
+			turn[i] = rate
+			rates[i] = append(rates[i], rate)
+		}
+		ratios = append(ratios, turn[0]/turn[1])
+	}
+	fmt.Printf("\n`/users/me` %.0f requests/s, a bare net/http handler in turn with it %.0f; median of the ratios %.3f\n",
+		median(rates[0]), median(rates[1]), median(ratios))
 	return nil
 }
 
@@ -183,11 +222,9 @@ func measure(p peer, dir string, cost int, take func(m *row, token string, rss f
 		time.Sleep(time.Millisecond)
 	}
 	m.start = float64(time.Since(started).Microseconds()) / 1000
-	token := "none"
-	if p.name != "bare net/http" {
-		if token, err = check(); err != nil {
-			return m, err
-		}
+	token, err := check()
+	if err != nil {
+		return m, err
 	}
 	err = take(&m, token, func() float64 {
 		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", service.Process.Pid))
@@ -246,7 +283,7 @@ func login(client *http.Client, password string) (token string, status int, err 
 // load runs wrk on /users/me alone, and then while clients guess and an honest
 // one at another address logs in, a second after each answer.
 func load(p peer, dir string, seconds int, token string, m *row) (err error) {
-	if m.calm, m.calmP99, err = wrk(seconds, token); err != nil || p.name == "bare net/http" {
+	if m.calm, m.calmP99, err = wrk(addr, seconds, token); err != nil {
 		return err
 	}
 	guess := exec.Command("wrk", "-t1", "-c"+strconv.Itoa(guessers), "-d"+strconv.Itoa(seconds+2)+"s", "--timeout", "60s",
@@ -275,7 +312,7 @@ func load(p peer, dir string, seconds int, token string, m *row) (err error) {
 			took = append(took, float64(time.Since(began).Microseconds())/1000)
 		}
 	})
-	m.guessed, m.guessedP99, err = wrk(seconds, token)
+	m.guessed, m.guessedP99, err = wrk(addr, seconds, token)
 	close(stop)
 	honest.Wait()
 	guess.Wait()
@@ -290,7 +327,7 @@ var (
 )
 
 // wrk loads /users/me with 64 connections.
-func wrk(seconds int, token string) (rate, latency float64, err error) {
+func wrk(addr string, seconds int, token string) (rate, latency float64, err error) {
 	out, err := exec.Command("wrk", "-t1", "-c64", "-d"+strconv.Itoa(seconds)+"s", "--timeout", "60s", "--latency",
 		"-H", "Authorization: Bearer "+token, "http://"+addr+"/users/me").CombinedOutput()
 	if err != nil {
@@ -375,11 +412,7 @@ func table(peers []peer, results map[string][]row, dir string) {
 	} {
 		fmt.Printf("| %s |", line.title)
 		for _, name := range names {
-			cell := fmt.Sprintf(line.format, of(name, line.figure))
-			if name == "bare net/http" && !strings.HasPrefix(line.title, "`/users/me`, ") && of(name, line.figure) == 0 {
-				cell = ""
-			}
-			fmt.Printf(" %s |", cell)
+			fmt.Printf(" "+line.format+" |", of(name, line.figure))
 		}
 		fmt.Println()
 	}
