@@ -36,6 +36,7 @@ import (
 
 	"simple-oauth2/internal/admission"
 	"simple-oauth2/internal/clientaddr"
+	"simple-oauth2/internal/swaggerui"
 	"simple-oauth2/internal/tokens"
 	"simple-oauth2/internal/usersfile"
 )
@@ -90,7 +91,14 @@ func newService(t testing.TB, usersJSON string) *service {
 	if err := s.auth.users.load(); err != nil {
 		t.Fatal(err)
 	}
-	s.Handler = newHandler(s.auth)
+	more, err := docsRoutes("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Handler = newHandler(append(routes(s.auth), more...))
+	if _, bench := t.(*testing.B); !bench {
+		s.Handler = described(t, s.Handler)
+	}
 	return s
 }
 
@@ -177,6 +185,7 @@ func TestRecordedAnswers(t *testing.T) {
 		status int
 		body   string
 	}{
+		"root":    {307, `<a href="/docs">Temporary Redirect</a>.` + "\n\n"},
 		"me HEAD": {200, ``},
 		"login duplicate username, right one last":  {422, `{"detail":[{"type":"value_error","loc":["body","username"],"msg":"Field must not be repeated","input":null}]}`},
 		"login duplicate username, right one first": {422, `{"detail":[{"type":"value_error","loc":["body","username"],"msg":"Field must not be repeated","input":null}]}`},
@@ -217,6 +226,7 @@ func TestRecordedAnswers(t *testing.T) {
 			if d, ok := differs[tt.Name]; ok {
 				want.Status, want.Body = d.status, d.body
 				delete(want.Headers, "allow")
+				delete(want.Headers, "content-type")
 			}
 			if response.StatusCode != want.Status {
 				t.Errorf("status %d, want %d", response.StatusCode, want.Status)
@@ -394,6 +404,19 @@ func TestEndpoints(t *testing.T) {
 		{"introspect, scope may not be held", "POST /introspect", urlencoded, "token={johndoe}", "Bearer {johndoe introspect}", 403, nil, refused(`"Not enough permissions"`, "insufficient_scope", "Not enough permissions")},
 
 		// the rest
+		{"root", "GET /", "", "", "", 307, map[string]string{"Location": "/docs"}, "<a href=\"/docs\">Temporary Redirect</a>.\n\n"},
+		{"root, POST", "POST /", "", "", "", 405, map[string]string{"Allow": "GET, HEAD"}, `{"detail":"Method Not Allowed"}`},
+		{"docs, HEAD", "HEAD /docs", "", "", "", 200, map[string]string{"Content-Type": "text/html; charset=utf-8", "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff",
+			"Content-Security-Policy": "default-src 'none'; script-src 'self' https://cdn.jsdelivr.net/npm/swagger-ui-dist@" + swaggerui.Version + "/swagger-ui-bundle.js; " +
+				"style-src 'self' https://cdn.jsdelivr.net/npm/swagger-ui-dist@" + swaggerui.Version + "/swagger-ui.css; " +
+				"img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"}, ""},
+		{"docs, POST", "POST /docs", "", "", "", 405, map[string]string{"Allow": "GET, HEAD"}, `{"detail":"Method Not Allowed"}`},
+		{"docs, slash", "GET /docs/", "", "", "", 307, map[string]string{"Location": "/docs"}, ""},
+		{"docs, the template itself", "GET /docs/page.html", "", "", "", 404, nil, `{"detail":"Not Found"}`},
+		{"docs, Swagger UI is the CDN's", "GET /docs/swagger-ui.css", "", "", "", 404, nil, `{"detail":"Not Found"}`},
+		{"docs, script", "HEAD /docs/page.js", "", "", "", 200, map[string]string{"Content-Type": "text/javascript; charset=utf-8"}, ""},
+		{"docs, style sheet", "HEAD /docs/page.css", "", "", "", 200, map[string]string{"Content-Type": "text/css; charset=utf-8"}, ""},
+		{"openapi", "HEAD /openapi.json", "", "", "", 200, map[string]string{"Content-Type": "application/json"}, ""},
 		{"healthz", "GET /healthz", "", "", "", 200, map[string]string{"Content-Type": "application/json"}, `{"status":"ok"}`},
 		{"healthz, POST", "POST /healthz", "", "", "", 405, map[string]string{"Allow": "GET, HEAD"}, `{"detail":"Method Not Allowed"}`},
 		{"slash, query kept", "GET /users/me/?a=b", "", "", "", 307, map[string]string{"Location": "/users/me?a=b"}, ""},
@@ -440,6 +463,187 @@ func TestEndpoints(t *testing.T) {
 		if strings.Contains(s.log.String(), secret) {
 			t.Errorf("the log holds %q", secret)
 		}
+	}
+}
+
+// description is what of docs/openapi.json the tests hold the service against.
+type description struct {
+	Paths      map[string]map[string]operation
+	Components struct {
+		Headers map[string]struct{ Required bool }
+		Schemas map[string]schema
+	}
+}
+
+type operation struct {
+	Responses map[string]struct {
+		Headers map[string]ref
+		Content map[string]struct{ Schema schema }
+	}
+}
+
+type ref struct {
+	Ref string `json:"$ref"`
+}
+
+// name is the last part of a reference, #/components/schemas/User.
+func (r ref) name() string { return r.Ref[strings.LastIndexByte(r.Ref, '/')+1:] }
+
+type schema struct {
+	ref
+	Type         string
+	Const        any
+	Required     []string
+	Properties   map[string]schema
+	Items        *schema
+	AnyOf, OneOf []schema
+}
+
+var openAPI = sync.OnceValue(func() (d description) {
+	text, err := docs.ReadFile("docs/openapi.json")
+	if err == nil {
+		err = json.Unmarshal(text, &d)
+	}
+	if err != nil {
+		panic(err)
+	}
+	return d
+})
+
+// fits says whether a JSON value is as the schema has it, with no member that
+// the schema does not name.
+func (d description) fits(s schema, value any) error {
+	if s.Ref != "" {
+		s = d.Components.Schemas[s.name()]
+	}
+	if either := append(s.AnyOf, s.OneOf...); either != nil {
+		var errs []error
+		for _, s := range either {
+			errs = append(errs, d.fits(s, value))
+		}
+		if slices.Contains(errs, nil) {
+			return nil
+		}
+		return errors.Join(errs...)
+	}
+	if s.Const != nil {
+		if value != s.Const {
+			return fmt.Errorf("%v is not %v", value, s.Const)
+		}
+		return nil
+	}
+	is := map[string]bool{"": true}
+	switch v := value.(type) {
+	case nil:
+		is["null"] = true
+	case string:
+		is["string"] = true
+	case bool:
+		is["boolean"] = true
+	case float64:
+		is["number"], is["integer"] = true, v == float64(int64(v))
+	case []any:
+		is["array"] = true
+		for _, item := range v {
+			if s.Items == nil {
+				return errors.New("no items are described")
+			}
+			if err := d.fits(*s.Items, item); err != nil {
+				return err
+			}
+		}
+	case map[string]any:
+		is["object"] = true
+		for _, name := range s.Required {
+			if _, ok := v[name]; !ok {
+				return fmt.Errorf("no member %q", name)
+			}
+		}
+		for name, member := range v {
+			property, ok := s.Properties[name]
+			if s.Properties != nil && !ok {
+				return fmt.Errorf("member %q is not described", name)
+			}
+			if err := d.fits(property, member); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+		}
+	}
+	if !is[s.Type] {
+		return fmt.Errorf("%v is no %s", value, s.Type)
+	}
+	return nil
+}
+
+// described is next, each of whose answers must be as docs/openapi.json has it:
+// status, headers and body.
+func described(t testing.TB, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		method := strings.ToLower(r.Method)
+		if r.Method == http.MethodHead {
+			method = "get"
+		}
+		operation, ok := openAPI().Paths[r.URL.Path][method]
+		if !ok {
+			next.ServeHTTP(w, r)
+			return
+		}
+		answer := httptest.NewRecorder()
+		next.ServeHTTP(answer, r)
+		for name, values := range answer.Header() {
+			w.Header()[name] = values
+		}
+		w.WriteHeader(answer.Code)
+		w.Write(answer.Body.Bytes())
+
+		request := fmt.Sprintf("%s %s, %d", r.Method, r.URL.Path, answer.Code)
+		want, ok := operation.Responses[fmt.Sprint(answer.Code)]
+		if !ok {
+			t.Errorf("%s: this status is not described", request)
+			return
+		}
+		for name := range answer.Header() {
+			_, ok := want.Headers[http.CanonicalHeaderKey(name)]
+			if name == "Www-Authenticate" {
+				_, ok = want.Headers["WWW-Authenticate"]
+			}
+			if name != "Content-Type" && !ok {
+				t.Errorf("%s: header %s is not described", request, name)
+			}
+		}
+		for name, header := range want.Headers {
+			if openAPI().Components.Headers[header.name()].Required && answer.Header().Get(name) == "" {
+				t.Errorf("%s: no header %s", request, name)
+			}
+		}
+		var body any
+		content, ok := want.Content[answer.Header().Get("Content-Type")]
+		if !ok {
+			t.Errorf("%s: Content-Type %q is not described", request, answer.Header().Get("Content-Type"))
+		} else if err := json.Unmarshal(answer.Body.Bytes(), &body); err != nil {
+			t.Errorf("%s: %v", request, err)
+		} else if err := openAPI().fits(content.Schema, body); err != nil {
+			t.Errorf("%s: %v in %s", request, err, answer.Body)
+		}
+	})
+}
+
+// TestDescription wants each route described, and nothing else; what they
+// answer, described checks in every test.
+func TestDescription(t *testing.T) {
+	var served, written []string
+	for _, route := range routes(&auth{}) {
+		served = append(served, strings.ToLower(route.Method)+" "+route.Path)
+	}
+	for path, operations := range openAPI().Paths {
+		for method := range operations {
+			written = append(written, method+" "+path)
+		}
+	}
+	slices.Sort(served)
+	slices.Sort(written)
+	if !slices.Equal(served, written) {
+		t.Errorf("routes %q\ndescribed %q", served, written)
 	}
 }
 
@@ -686,6 +890,10 @@ func TestFlags(t *testing.T) {
 	if err := os.WriteFile(garbage, []byte("garbage"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	other := t.TempDir()
+	if err := os.WriteFile(filepath.Join(other, "swagger-ui-bundle.js"), []byte("other"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	const ttl = "it must be a duration such as 30m or 8h, in whole seconds and of one at least"
 	for _, tt := range []struct {
 		name string
@@ -710,6 +918,9 @@ func TestFlags(t *testing.T) {
 		{"max-failures no number", "", "OAUTH2_MAX_FAILURES=ten", `invalid value "ten" for OAUTH2_MAX_FAILURES: it must be a whole number, 0 or more`},
 		{"trusted proxy malformed", "-trusted-proxies 10.0.0.0/8,proxy", "", `invalid value "10.0.0.0/8,proxy" for flag -trusted-proxies: "proxy" is neither an address nor a range such as 10.0.0.0/8`},
 		{"trusted range malformed", "", "OAUTH2_TRUSTED_PROXIES=10.0.0.0/33", `invalid value "10.0.0.0/33" for OAUTH2_TRUSTED_PROXIES: "10.0.0.0/33" is neither an address nor a range such as 10.0.0.0/8`},
+		{"docs assets not there", "-docs-assets " + dir, "", "-docs-assets: open " + dir + "/swagger-ui-bundle.js: no such file or directory"},
+		{"docs assets of another version", "", "OAUTH2_DOCS_ASSETS=" + other, "-docs-assets: " + other + "/swagger-ui-bundle.js is not the one of swagger-ui-dist " + swaggerui.Version},
+		{"docs neither on nor off", "-docs=maybe", "", `invalid boolean value "maybe" for -docs: `},
 		{"no users file", "-addr 127.0.0.1:0 -users /nonexistent", "", "open /nonexistent: no such file or directory"},
 		{"users file by the environment", "-addr 127.0.0.1:0", "OAUTH2_USERS=/nonexistent", "open /nonexistent: no such file or directory"},
 		{"users file a folder", "-addr 127.0.0.1:0 -users " + dir, "", "read " + dir + ": is a directory"},
@@ -1043,6 +1254,21 @@ func TestRun(t *testing.T) {
 	s.waitForEnd(t)
 	if err := run(t.Context(), []string{"healthcheck", "-addr", s.addr}, noEnv, io.Discard); err == nil {
 		t.Error("healthcheck: a stopped service is healthy")
+	}
+}
+
+// TestRunWithoutDocs wants no page that shows what is served.
+func TestRunWithoutDocs(t *testing.T) {
+	s := start(t, "-docs=false")
+	for _, path := range []string{"/", "/docs", "/openapi.json", "/docs/page.js"} {
+		response, err := http.Get("http://" + s.addr + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != http.StatusNotFound {
+			t.Errorf("%s: %d", path, response.StatusCode)
+		}
 	}
 }
 

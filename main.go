@@ -7,6 +7,7 @@
 //	POST /revoke      ends a token (RFC 7009)
 //	POST /introspect  what a token stands for, asked by another service (RFC 7662)
 //	GET  /healthz     whether the service is there
+//	GET  /docs        all of it in a browser; /openapi.json describes it
 //
 // The program is three files, to be read in this order: users.go, the people
 // and their hashed passwords; oauth2.go, the protocol; main.go, what holds them
@@ -20,10 +21,12 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"embed"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -39,6 +42,7 @@ import (
 	"simple-oauth2/internal/envflag"
 	"simple-oauth2/internal/healthcheck"
 	"simple-oauth2/internal/router"
+	"simple-oauth2/internal/swaggerui"
 	"simple-oauth2/internal/tokens"
 )
 
@@ -53,12 +57,29 @@ func routes(a *auth) []router.Route {
 	}
 }
 
+//go:embed docs/openapi.json docs/page.html docs/page.css docs/page.js
+var docs embed.FS
+
+// docsRoutes are /docs, with what its page loads, and /openapi.json.
+func docsRoutes(assetsDir string) ([]router.Route, error) {
+	own, err := fs.Sub(docs, "docs")
+	if err != nil {
+		return nil, err
+	}
+	files, err := swaggerui.Files(own, assetsDir)
+	list := []router.Route{resource("GET", "/", http.RedirectHandler("/docs", http.StatusTemporaryRedirect))}
+	for _, file := range files {
+		list = append(list, resource("GET", file.Path, file))
+	}
+	return list, err
+}
+
 func healthz(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 }
 
 // newHandler answers the routes, and what is none of them with an Error too.
-func newHandler(a *auth) http.Handler { return router.New(always(errNotFound), routes(a)) }
+func newHandler(routes []router.Route) http.Handler { return router.New(always(errNotFound), routes) }
 
 // config is what the flags and the environment say.
 type config struct {
@@ -67,6 +88,8 @@ type config struct {
 	tokenTTL        time.Duration
 	maxFailures     int
 	proxies         clientaddr.Proxies
+	docs            bool
+	docsAssets      string
 	tlsCert, tlsKey string
 }
 
@@ -93,6 +116,8 @@ func parseConfig(args []string, getenv func(string) string, help io.Writer) (con
 		return nil
 	})
 	flags.Var(&cfg.proxies, "trusted-proxies", "`addresses` and CIDR ranges, parted by commas, whose X-Forwarded-For is believed")
+	flags.BoolVar(&cfg.docs, "docs", true, "serve /docs and /openapi.json")
+	flags.StringVar(&cfg.docsAssets, "docs-assets", "", "`folder` of an unpacked swagger-ui-dist, for a /docs that needs no internet")
 	flags.StringVar(&cfg.tlsCert, "tls-cert", "", "PEM `file` of the certificate chain to serve with")
 	flags.StringVar(&cfg.tlsKey, "tls-key", "", "PEM `file` of the certificate's key")
 
@@ -143,8 +168,16 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 		proxies:   cfg.proxies,
 		log:       log,
 	}
+	list := routes(a)
+	if cfg.docs {
+		more, err := docsRoutes(cfg.docsAssets)
+		if err != nil {
+			return fmt.Errorf("-docs-assets: %w", err)
+		}
+		list = append(list, more...)
+	}
 	server := &http.Server{
-		Handler:           newHandler(a),
+		Handler:           newHandler(list),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      30 * time.Second,

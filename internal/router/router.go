@@ -28,8 +28,12 @@ func New(notFound http.Handler, routes []Route) http.Handler {
 			allow = "GET, HEAD"
 		}
 		known[route.Path] = true
-		mux.Handle(route.Method+" "+route.Path, route.Handler)
-		mux.HandleFunc(route.Path, func(w http.ResponseWriter, r *http.Request) {
+		pattern := route.Path
+		if pattern == "/" {
+			pattern = "/{$}" // to the mux, "/" is every path
+		}
+		mux.Handle(route.Method+" "+pattern, route.Handler)
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Allow", allow)
 			route.NotAllowed.ServeHTTP(w, r)
 		})
