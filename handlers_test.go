@@ -36,6 +36,7 @@ import (
 
 	"simple-oauth2/internal/admission"
 	"simple-oauth2/internal/clientaddr"
+	"simple-oauth2/internal/cors"
 	"simple-oauth2/internal/swaggerui"
 	"simple-oauth2/internal/tokens"
 	"simple-oauth2/internal/usersfile"
@@ -647,6 +648,88 @@ func TestDescription(t *testing.T) {
 	}
 }
 
+func TestCORS(t *testing.T) {
+	preflight := map[string]string{"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+	const exposed = "WWW-Authenticate, Retry-After"
+	for _, tt := range []struct {
+		name            string
+		origins, origin string
+		request         string
+		headers         map[string]string
+		status          int
+		allowed         string // Access-Control-Allow-Origin
+		credentials     string
+		exposed         string
+		methods         string
+		vary            string
+	}{
+		{"none configured", "", "https://app.example.com", "GET /users/me", nil, 401, "", "", "", "", ""},
+		{"none configured, preflight", "", "https://app.example.com", "OPTIONS /token", preflight, 405, "", "", "", "", ""},
+		{"allowed, 200", "https://app.example.com", "https://app.example.com", "GET /healthz", nil, 200, "https://app.example.com", "true", exposed, "", "Origin"},
+		{"allowed, 401", "https://app.example.com", "https://app.example.com", "GET /users/me", nil, 401, "https://app.example.com", "true", exposed, "", "Origin"},
+		{"allowed, 404", "https://app.example.com", "https://app.example.com", "GET /nowhere", nil, 404, "https://app.example.com", "true", exposed, "", "Origin"},
+		{"allowed, 405", "https://app.example.com", "https://app.example.com", "GET /token", nil, 405, "https://app.example.com", "true", exposed, "", "Origin"},
+		{"allowed, 422", "https://app.example.com", "https://app.example.com", "POST /token", nil, 422, "https://app.example.com", "true", exposed, "", "Origin"},
+		{"allowed, 429", "https://app.example.com", "https://app.example.com", "POST /token busy", nil, 429, "https://app.example.com", "true", exposed, "", "Origin"},
+		{"allowed, preflight", "https://app.example.com", "https://app.example.com", "OPTIONS /token", preflight, 204, "https://app.example.com", "true", "", "GET, HEAD, POST", "Origin"},
+		{"allowed, OPTIONS that is no preflight", "https://app.example.com", "https://app.example.com", "OPTIONS /token", nil, 405, "https://app.example.com", "true", exposed, "", "Origin"},
+		{"second of the list", "https://app.example.com, http://localhost:3000", "http://localhost:3000", "GET /healthz", nil, 200, "http://localhost:3000", "true", exposed, "", "Origin"},
+		{"other origin", "https://app.example.com", "https://evil.example", "GET /users/me", nil, 401, "", "", "", "", "Origin"},
+		{"other origin, preflight", "https://app.example.com", "https://evil.example", "OPTIONS /token", preflight, 405, "", "", "", "", "Origin"},
+		{"other scheme", "https://app.example.com", "http://app.example.com", "GET /healthz", nil, 200, "", "", "", "", "Origin"},
+		{"other port", "https://app.example.com", "https://app.example.com:8443", "GET /healthz", nil, 200, "", "", "", "", "Origin"},
+		{"longer", "https://app.example.com", "https://app.example.com.evil.example", "GET /healthz", nil, 200, "", "", "", "", "Origin"},
+		{"null", "https://app.example.com", "null", "GET /healthz", nil, 200, "", "", "", "", "Origin"},
+		{"no origin", "https://app.example.com", "", "GET /healthz", nil, 200, "", "", "", "", "Origin"},
+		{"any", "*", "https://app.example.com", "GET /users/me", nil, 401, "*", "", exposed, "", "Origin"},
+		{"any, preflight", "*", "https://app.example.com", "OPTIONS /token", preflight, 204, "*", "", "", "GET, HEAD, POST", "Origin"},
+		{"any, no origin", "*", "", "GET /healthz", nil, 200, "", "", "", "", "Origin"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newService(t, testUsers())
+			method, path, _ := strings.Cut(tt.request, " ")
+			body := ""
+			if path, _, _ = strings.Cut(path, " "); strings.HasSuffix(tt.request, " busy") {
+				body = "username=johndoe&password=wrong"
+				for range 3 {
+					s.post("/token", body, "")
+				}
+			}
+			var origins cors.Origins
+			if tt.origins != "" {
+				if err := origins.Set(tt.origins); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.Handler = origins.Handler(s.Handler)
+			r := httptest.NewRequest(method, path, strings.NewReader(body))
+			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			if tt.origin != "" {
+				r.Header.Set("Origin", tt.origin)
+			}
+			for name, value := range tt.headers {
+				r.Header.Set(name, value)
+			}
+			w := s.do(r)
+			if w.Code != tt.status {
+				t.Errorf("status %d, want %d", w.Code, tt.status)
+			}
+			headers := ""
+			if tt.methods != "" {
+				headers = "Authorization, Content-Type"
+			}
+			for name, value := range map[string]string{
+				"Access-Control-Allow-Origin": tt.allowed, "Access-Control-Allow-Credentials": tt.credentials, "Access-Control-Expose-Headers": tt.exposed,
+				"Access-Control-Allow-Methods": tt.methods, "Access-Control-Allow-Headers": headers, "Vary": tt.vary,
+			} {
+				if got := w.Header().Get(name); got != value {
+					t.Errorf("%s %q, want %q", name, got, value)
+				}
+			}
+		})
+	}
+}
+
 // TestChain asks each link of the chain, which calls the one before it.
 func TestChain(t *testing.T) {
 	s := newService(t, testUsers())
@@ -918,6 +1001,15 @@ func TestFlags(t *testing.T) {
 		{"max-failures no number", "", "OAUTH2_MAX_FAILURES=ten", `invalid value "ten" for OAUTH2_MAX_FAILURES: it must be a whole number, 0 or more`},
 		{"trusted proxy malformed", "-trusted-proxies 10.0.0.0/8,proxy", "", `invalid value "10.0.0.0/8,proxy" for flag -trusted-proxies: "proxy" is neither an address nor a range such as 10.0.0.0/8`},
 		{"trusted range malformed", "", "OAUTH2_TRUSTED_PROXIES=10.0.0.0/33", `invalid value "10.0.0.0/33" for OAUTH2_TRUSTED_PROXIES: "10.0.0.0/33" is neither an address nor a range such as 10.0.0.0/8`},
+		{"origin with a path", "-cors-origins https://a.example/", "", `invalid value "https://a.example/" for flag -cors-origins: "https://a.example/" is not an origin as browsers send it, is it https://a.example?`},
+		{"origin in capitals", "-cors-origins https://A.example", "", `invalid value "https://A.example" for flag -cors-origins: "https://A.example" is not an origin as browsers send it, is it https://a.example?`},
+		{"origin with its scheme's port", "-cors-origins http://a.example:80", "", `invalid value "http://a.example:80" for flag -cors-origins: "http://a.example:80" is not an origin as browsers send it, is it http://a.example?`},
+		{"origin with an address written otherwise", "-cors-origins http://[::0:1]:3000", "", `invalid value "http://[::0:1]:3000" for flag -cors-origins: "http://[::0:1]:3000" is not an origin as browsers send it, is it http://[::1]:3000?`},
+		{"origin not in ASCII", "-cors-origins https://ä.example", "", `invalid value "https://ä.example" for flag -cors-origins: "https://ä.example": a browser sends the host in ASCII (xn--…)`},
+		{"origin with a wildcard", "-cors-origins https://*.example", "", `invalid value "https://*.example" for flag -cors-origins: "https://*.example" is not an origin such as https://app.example.com`},
+		{"origin without a scheme", "", "OAUTH2_CORS_ORIGINS=a.example", `invalid value "a.example" for OAUTH2_CORS_ORIGINS: "a.example" is not an origin such as https://app.example.com`},
+		{"origin null", "-cors-origins null", "", `invalid value "null" for flag -cors-origins: "null" is not an origin such as https://app.example.com`},
+		{"any origin and one more", "-cors-origins *,https://a.example", "", `invalid value "*,https://a.example" for flag -cors-origins: * is any origin and stands alone`},
 		{"docs assets not there", "-docs-assets " + dir, "", "-docs-assets: open " + dir + "/swagger-ui-bundle.js: no such file or directory"},
 		{"docs assets of another version", "", "OAUTH2_DOCS_ASSETS=" + other, "-docs-assets: " + other + "/swagger-ui-bundle.js is not the one of swagger-ui-dist " + swaggerui.Version},
 		{"docs neither on nor off", "-docs=maybe", "", `invalid boolean value "maybe" for -docs: `},

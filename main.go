@@ -39,6 +39,7 @@ import (
 
 	"simple-oauth2/internal/admission"
 	"simple-oauth2/internal/clientaddr"
+	"simple-oauth2/internal/cors"
 	"simple-oauth2/internal/envflag"
 	"simple-oauth2/internal/healthcheck"
 	"simple-oauth2/internal/router"
@@ -88,6 +89,7 @@ type config struct {
 	tokenTTL        time.Duration
 	maxFailures     int
 	proxies         clientaddr.Proxies
+	corsOrigins     cors.Origins
 	docs            bool
 	docsAssets      string
 	tlsCert, tlsKey string
@@ -116,6 +118,7 @@ func parseConfig(args []string, getenv func(string) string, help io.Writer) (con
 		return nil
 	})
 	flags.Var(&cfg.proxies, "trusted-proxies", "`addresses` and CIDR ranges, parted by commas, whose X-Forwarded-For is believed")
+	flags.Var(&cfg.corsOrigins, "cors-origins", "`origins`, parted by commas, whose pages may use the service; * for any, without credentials")
 	flags.BoolVar(&cfg.docs, "docs", true, "serve /docs and /openapi.json")
 	flags.StringVar(&cfg.docsAssets, "docs-assets", "", "`folder` of an unpacked swagger-ui-dist, for a /docs that needs no internet")
 	flags.StringVar(&cfg.tlsCert, "tls-cert", "", "PEM `file` of the certificate chain to serve with")
@@ -177,7 +180,7 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 		list = append(list, more...)
 	}
 	server := &http.Server{
-		Handler:           newHandler(list),
+		Handler:           cfg.corsOrigins.Handler(newHandler(list)),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      30 * time.Second,

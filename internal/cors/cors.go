@@ -1,0 +1,97 @@
+// Package cors lets pages of other origins read a service's answers, by the
+// CORS protocol of https://fetch.spec.whatwg.org/#http-cors-protocol.
+package cors
+
+import (
+	"fmt"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// Origins are the origins of the pages that may read the answers; "*" alone is
+// any origin, but without credentials.
+type Origins []string
+
+// Set reads origins parted by commas, as a [flag.Value]. An origin must be
+// written as a browser sends it, since it is compared byte by byte. The error
+// names the one that is not.
+func (o *Origins) Set(list string) error {
+	var read Origins
+	for _, origin := range strings.Split(list, ",") {
+		origin = strings.TrimSpace(origin)
+		if origin != "*" {
+			if err := check(origin); err != nil {
+				return err
+			}
+		}
+		read = append(read, origin)
+	}
+	if len(read) > 1 && slices.Contains(read, "*") {
+		return fmt.Errorf("* is any origin and stands alone")
+	}
+	*o = read
+	return nil
+}
+
+// String is the list as Set takes it.
+func (o *Origins) String() string { return strings.Join(*o, ",") }
+
+func check(origin string) error {
+	u, err := url.Parse(origin)
+	if err != nil || u.Scheme == "" || u.Hostname() == "" || strings.Contains(u.Host, "*") || u.User != nil {
+		return fmt.Errorf("%q is not an origin such as https://app.example.com", origin)
+	}
+	for _, r := range u.Host {
+		if r > '~' {
+			return fmt.Errorf("%q: a browser sends the host in ASCII (xn--…)", origin)
+		}
+	}
+	as := u.Scheme + "://" + strings.ToLower(u.Host)
+	if port := u.Port(); port == "" || u.Scheme == "http" && port == "80" || u.Scheme == "https" && port == "443" {
+		as = strings.TrimSuffix(as, ":"+port)
+	}
+	if ip, err := netip.ParseAddr(u.Hostname()); err == nil && ip.Is6() {
+		as = strings.Replace(as, strings.ToLower(u.Hostname()), ip.String(), 1)
+	}
+	if as != origin {
+		return fmt.Errorf("%q is not an origin as browsers send it, is it %s?", origin, as)
+	}
+	return nil
+}
+
+// Handler is next for these origins too. It answers their preflights itself,
+// and marks every other answer, an error as well as a success, before next
+// writes it: a page that may not read a 401 sees a network that is broken.
+func (o Origins) Handler(next http.Handler) http.Handler {
+	if len(o) == 0 {
+		return next
+	}
+	anyOrigin := slices.Equal(o, Origins{"*"})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		header := w.Header()
+		header.Add("Vary", "Origin")
+		origin := r.Header.Get("Origin")
+		switch {
+		case origin != "" && anyOrigin:
+			header.Set("Access-Control-Allow-Origin", "*")
+		case slices.Contains(o, origin):
+			header.Set("Access-Control-Allow-Origin", origin)
+			header.Set("Access-Control-Allow-Credentials", "true")
+		default:
+			next.ServeHTTP(w, r)
+			return
+		}
+		if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
+			header.Set("Access-Control-Allow-Methods", "GET, HEAD, POST")
+			header.Set("Access-Control-Allow-Headers", "Authorization, Content-Type")
+			header.Set("Access-Control-Max-Age", "600")
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		header.Set("Access-Control-Expose-Headers", "WWW-Authenticate, Retry-After")
+		next.ServeHTTP(w, r)
+	})
+}
