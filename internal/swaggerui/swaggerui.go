@@ -11,7 +11,6 @@ import (
 	"crypto/sha512"
 	"encoding/base64"
 	"fmt"
-	"html/template"
 	"io/fs"
 	"net/http"
 	"os"
@@ -25,17 +24,19 @@ const Version = "5.35.0"
 
 const cdn = "https://cdn.jsdelivr.net/npm/swagger-ui-dist@" + Version + "/"
 
-// Another version brings other hashes: openssl dgst -sha384 -binary FILE | base64
-var script, style = asset{
-	Name:      "swagger-ui-bundle.js",
-	Integrity: "sha384-gjRm0bEPMeTmMh5jT2cHccIwCUZSTd8YC+j0d0sXw0MdGEfScduGpSyF3ZSSLkX9",
-}, asset{
-	Name:      "swagger-ui.css",
-	Integrity: "sha384-WlYgdmXYOOBWL5apwjDEZwN+U3HmXSSu5R6V5aGxEcf7z+KuRNwBhoxKVN1i3D5I",
-}
+const (
+	css = "text/css; charset=utf-8"
+	js  = "text/javascript; charset=utf-8"
+)
 
-// asset is a file of swagger-ui-dist; Integrity is of its bytes, as in HTML.
-type asset struct{ Name, Integrity string }
+// asset is a file of swagger-ui-dist, with the hash that HTML's integrity takes:
+// openssl dgst -sha384 -binary FILE | base64
+type asset struct{ name, kind, integrity string }
+
+var (
+	script = asset{"swagger-ui-bundle.js", js, "sha384-gjRm0bEPMeTmMh5jT2cHccIwCUZSTd8YC+j0d0sXw0MdGEfScduGpSyF3ZSSLkX9"}
+	style  = asset{"swagger-ui.css", css, "sha384-WlYgdmXYOOBWL5apwjDEZwN+U3HmXSSu5R6V5aGxEcf7z+KuRNwBhoxKVN1i3D5I"}
+)
 
 // File is one file to serve, at Path.
 type File struct {
@@ -47,38 +48,28 @@ type File struct {
 }
 
 // Files are the files of the documentation: /openapi.json, /docs, and what the
-// page loads from below /docs/. They are made of openapi.json, page.html (a
-// template), page.css and page.js in own.
+// page loads from below /docs/. They are made of openapi.json, page.html,
+// page.css and page.js in own; in page.html {{version}}, {{from}}, {{script}} and
+// {{style}} become the version of Swagger UI, where it comes from, and the hashes.
 //
 // With assetsDir, Swagger UI too comes from here, out of that folder, which
 // holds an unpacked swagger-ui-dist. A file that is missing there, or is not
 // the version's, is an error that names it.
 func Files(own fs.FS, assetsDir string) ([]File, error) {
-	const (
-		html = "text/html; charset=utf-8"
-		css  = "text/css; charset=utf-8"
-		js   = "text/javascript; charset=utf-8"
-	)
-	page := struct {
-		Version, From string
-		Script, Style asset
-	}{Version, cdn, script, style}
-	allowed := [2]string{" " + cdn + script.Name, " " + cdn + style.Name}
+	from, scripts, styles := cdn, " "+cdn+script.name, " "+cdn+style.name
 	var files []File
 	if assetsDir != "" {
-		page.From, allowed = "/docs/", [2]string{}
-		for _, a := range []struct {
-			asset
-			kind string
-		}{{script, js}, {style, css}} {
-			body, err := os.ReadFile(filepath.Join(assetsDir, a.Name))
+		from, scripts, styles = "/docs/", "", ""
+		for _, a := range []asset{script, style} {
+			name := filepath.Join(assetsDir, a.name)
+			body, err := os.ReadFile(name)
 			if err != nil {
 				return nil, err
 			}
-			if integrity(body) != a.Integrity {
-				return nil, fmt.Errorf("%s is not the one of swagger-ui-dist %s", filepath.Join(assetsDir, a.Name), Version)
+			if integrity(body) != a.integrity {
+				return nil, fmt.Errorf("%s is not the one of swagger-ui-dist %s", name, Version)
 			}
-			files = append(files, newFile("/docs/"+a.Name, a.kind, body))
+			files = append(files, newFile("/docs/"+a.name, a.kind, body))
 		}
 	}
 	for _, f := range []struct{ path, name, kind string }{
@@ -92,19 +83,18 @@ func Files(own fs.FS, assetsDir string) ([]File, error) {
 		}
 		files = append(files, newFile(f.path, f.kind, body))
 	}
-	text, err := template.ParseFS(own, "page.html")
+	text, err := fs.ReadFile(own, "page.html")
 	if err != nil {
 		return nil, err
 	}
-	var body bytes.Buffer
-	if err := text.Execute(&body, page); err != nil {
-		return nil, err
-	}
-	docs := newFile("/docs", html, body.Bytes())
+	// html/template would add a fifth to the program for these four.
+	page := strings.NewReplacer("{{version}}", Version, "{{from}}", from,
+		"{{script}}", script.integrity, "{{style}}", style.integrity).Replace(string(text))
+	docs := newFile("/docs", "text/html; charset=utf-8", []byte(page))
 	docs.policy = strings.Join([]string{
 		"default-src 'none'",
-		"script-src 'self'" + allowed[0],
-		"style-src 'self'" + allowed[1],
+		"script-src 'self'" + scripts,
+		"style-src 'self'" + styles,
 		"img-src 'self' data:", // Swagger UI's style sheet draws its arrows with data:
 		"connect-src 'self'",
 		"base-uri 'none'",
