@@ -1,0 +1,263 @@
+// The tutorial, clicked through in Chromium against the built program, which
+// .ci/run and `npm test` build into build/. The CDN's addresses are answered
+// from the npm package of the same version, so that the browser checks the
+// hashes of the page against what the CDN would send.
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdirSync, readFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { createInterface } from "node:readline";
+import { after, before, test } from "node:test";
+import { chromium } from "playwright-core";
+import { login } from "./build/client.js";
+
+const assets = "node_modules/swagger-ui-dist";
+const { version } = JSON.parse(readFileSync(`${assets}/package.json`));
+const cdn = `https://cdn.jsdelivr.net/npm/swagger-ui-dist@${version}/`;
+const shots = process.env.SCREENSHOTS; // a folder, to look at the pages
+
+let browser;
+before(async () => {
+  if (shots) mkdirSync(shots, { recursive: true });
+  browser = await chromium.launch({
+    executablePath: "/usr/bin/chromium",
+    args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+      "--disable-component-update", "--disable-sync"],
+  });
+});
+after(() => browser?.close());
+
+// start runs the program until the test ends, and returns its origin.
+async function start(t, ...args) {
+  const service = spawn("build/simple-oauth2", ["-addr", "127.0.0.1:0", ...args]);
+  t.after(() => service.kill());
+  for await (const line of createInterface(service.stderr)) {
+    const listening = line.match(/msg=listening addr=(\S+)/);
+    if (listening) return `http://${listening[1]}`;
+  }
+  throw new Error("the program does not listen");
+}
+
+// open is a page without a network but for the service and what answer gives
+// for other addresses; it collects what went wrong in it. Without answer nothing
+// is intercepted: playwright would then answer preflights by itself.
+async function open(t, url, { width = 1200, answer } = {}) {
+  const context = await browser.newContext({ viewport: { width, height: 900 } });
+  context.setDefaultTimeout(10_000);
+  t.after(() => context.close());
+  const page = await context.newPage();
+  page.problems = [];
+  page.on("console", (message) => {
+    if (["error", "warning"].includes(message.type())) page.problems.push(message.text());
+  });
+  page.on("pageerror", (error) => page.problems.push(String(error)));
+  if (answer) await context.route(({ hostname }) => hostname !== "127.0.0.1", (route) => {
+    const path = answer(route.request().url());
+    return path ? route.fulfill({ path, headers: { "access-control-allow-origin": "*" } }) : route.abort("internetdisconnected");
+  });
+  await page.goto(url);
+  return page;
+}
+
+const nothing = () => undefined;
+const fromPackage = (url) => (url.startsWith(cdn) ? `${assets}/${url.slice(cdn.length)}` : undefined);
+
+async function shoot(page, name) {
+  if (shots) await page.screenshot({ path: `${shots}/${name}.png` });
+}
+
+// execute calls GET /users/me, as the tutorial does, and returns the answer.
+async function execute(page) {
+  const answered = page.waitForResponse((response) => response.url().endsWith("/users/me"));
+  await page.locator("button.execute").click();
+  const response = await answered;
+  const shown = page.locator(".live-responses-table");
+  await shown.locator(".response-col_status", { hasText: String(response.status()) }).waitFor();
+  return { status: response.status(), shown: await shown.innerText() };
+}
+
+async function authorize(page, username, password) {
+  await page.locator(".scheme-container .authorize").click();
+  await page.locator("#oauth_username").fill(username);
+  await page.locator("#oauth_password").fill(password);
+  await page.locator(".modal-ux .modal-btn.authorize").click();
+}
+
+const logoutButton = (page) => page.locator(".modal-ux button", { hasText: "Logout" });
+const close = (page) => page.locator(".modal-ux .close-modal").click();
+
+async function logout(page) {
+  await page.locator(".scheme-container .authorize").click();
+  await logoutButton(page).click();
+  await close(page);
+}
+
+// tutorial is what its reader is told to click.
+async function tutorial(page, name) {
+  await page.locator("#operations-default-read_users_me_users_me_get .opblock-summary-control").click();
+  await page.getByRole("button", { name: "Try it out" }).click();
+  assert.equal((await execute(page)).status, 401);
+
+  await authorize(page, "johndoe", "wrong");
+  await page.locator(".modal-ux .errors", { hasText: "Incorrect username or password" }).waitFor();
+  await shoot(page, `${name}-wrong`);
+  await page.locator("#oauth_password").fill("secret");
+  await page.locator(".modal-ux .modal-btn.authorize").click();
+  await logoutButton(page).waitFor();
+  await shoot(page, `${name}-authorized`);
+  await close(page);
+  const johndoe = await execute(page);
+  assert.equal(johndoe.status, 200);
+  assert.match(johndoe.shown, /"email": "johndoe@example.com"/);
+  assert.doesNotMatch(johndoe.shown, /hash|\$2[aby]\$/);
+  await page.locator(".live-responses-table").scrollIntoViewIfNeeded();
+  await shoot(page, `${name}-johndoe`);
+
+  await logout(page);
+  assert.equal((await execute(page)).status, 401);
+
+  await authorize(page, "alice", "secret2");
+  await logoutButton(page).waitFor();
+  await close(page);
+  const alice = await execute(page);
+  assert.equal(alice.status, 400);
+  assert.match(alice.shown, /Inactive user/);
+}
+
+// The refusals that the tutorial asks for are all that the console may hold.
+const refusals = /Failed to load resource: the server responded with a status of 40[01]/;
+
+for (const width of [1200, 390]) {
+  test(`the tutorial at ${width} pixels, Swagger UI from the CDN`, async (t) => {
+    const origin = await start(t);
+    const page = await open(t, `${origin}/`, { width, answer: fromPackage });
+    await page.locator(".scheme-container .authorize").waitFor();
+    assert.equal(page.url(), `${origin}/docs`);
+    assert.equal(await page.locator("#without").isVisible(), false);
+    assert.deepEqual(page.problems, []);
+    assert.ok(await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page is wider than the screen");
+    await shoot(page, `docs-${width}`);
+    await tutorial(page, `tutorial-${width}`);
+    assert.deepEqual(page.problems.filter((text) => !refusals.test(text)), []);
+  });
+
+  test(`words at ${width} pixels where the CDN cannot be reached`, async (t) => {
+    const origin = await start(t);
+    const page = await open(t, `${origin}/docs`, { width, answer: nothing });
+    await page.getByText("-docs-assets DIR").waitFor();
+    await page.getByText(`${origin}/token -d username=johndoe`).waitFor();
+    await shoot(page, `without-${width}`);
+    assert.ok(await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page is wider than the screen");
+    await page.getByRole("link", { name: "/openapi.json" }).click();
+    await page.getByText('"openapi": "3.1.0"').waitFor();
+  });
+}
+
+test("the tutorial without any network, -docs-assets", async (t) => {
+  const page = await open(t, `${await start(t, "-docs-assets", assets)}/docs`, { answer: nothing });
+  await page.locator(".scheme-container .authorize").waitFor();
+  assert.deepEqual(page.problems, []);
+  await tutorial(page, "assets");
+});
+
+test("words where the CDN does not answer at all", async (t) => {
+  const origin = await start(t);
+  const context = await browser.newContext();
+  t.after(() => context.close());
+  await context.route(`${cdn}*`, () => {}); // kept waiting
+  const page = await context.newPage();
+  await page.goto(`${origin}/docs`, { waitUntil: "commit" });
+  await page.getByText("-docs-assets DIR").waitFor();
+});
+
+for (const file of ["swagger-ui-bundle.js", "swagger-ui.css"]) {
+  test(`the browser refuses another ${file}`, async (t) => {
+    const page = await open(t, `${await start(t)}/docs`, {
+      answer: (url) => (url === cdn + file ? `${assets}/package.json` : fromPackage(url)),
+    });
+    await page.getByText("-docs-assets DIR").waitFor();
+    assert.match(page.problems.join("\n"), /integrity/);
+  });
+}
+
+test("the policy lets in nothing else", async (t) => {
+  const page = await open(t, `${await start(t)}/docs`, { answer: () => `${assets}/swagger-ui-bundle.js` });
+  await page.getByText("-docs-assets DIR").waitFor(); // the style sheet too is the script
+  const refused = await page.evaluate(async (cdn) => {
+    const violations = [];
+    document.addEventListener("securitypolicyviolation", (event) => violations.push(event.effectiveDirective));
+    for (const src of [cdn + "swagger-ui.js", "https://evil.example/swagger-ui-bundle.js", "data:text/javascript,0"]) {
+      await new Promise((done) => {
+        const script = Object.assign(document.createElement("script"), { src, onerror: done, onload: done });
+        document.body.append(script);
+      });
+    }
+    document.body.append(Object.assign(document.createElement("script"), { textContent: "globalThis.inline = true" }));
+    await fetch("https://evil.example/").catch(() => {});
+    await new Promise((done) => setTimeout(done));
+    return { violations, inline: globalThis.inline };
+  }, cdn);
+  assert.deepEqual(refused, {
+    violations: ["script-src-elem", "script-src-elem", "script-src-elem", "script-src-elem", "connect-src"],
+    inline: undefined,
+  });
+});
+
+// frontend is a page of another origin, whose fetch talks to the service.
+async function frontend(t) {
+  const server = createServer((_, response) => response.setHeader("Content-Type", "text/html").end("<title>frontend</title>"));
+  server.listen(0, "127.0.0.1");
+  t.after(() => server.close());
+  await once(server, "listening");
+  return `http://127.0.0.1:${server.address().port}`;
+}
+
+const session = async (service) => {
+  const read = async (path, init) => {
+    try {
+      const response = await fetch(service + path, init);
+      return { status: response.status, challenge: response.headers.get("WWW-Authenticate"), body: await response.json() };
+    } catch (error) {
+      return String(error);
+    }
+  };
+  const token = await read("/token", { method: "POST", body: new URLSearchParams({ username: "johndoe", password: "secret" }) });
+  return {
+    token: token.status ?? token,
+    me: await read("/users/me", { headers: { Authorization: `Bearer ${token.body?.access_token}` } }),
+    without: await read("/users/me"),
+    empty: await read("/token", { method: "POST" }),
+  };
+};
+
+for (const allow of ["its origin", "*"]) {
+  test(`a frontend on another origin, allowed by ${allow}`, async (t) => {
+    const origin = await frontend(t);
+    const service = await start(t, "-cors-origins", allow === "*" ? "*" : `http://localhost:3000,${origin}`);
+    const page = await open(t, origin);
+    const answers = await page.evaluate(session, service);
+    assert.equal(answers.token, 200);
+    assert.deepEqual(answers.me.body.username, "johndoe");
+    assert.deepEqual(answers.without, { status: 401, challenge: "Bearer", body: { detail: "Not authenticated" } });
+    assert.equal(answers.empty.status, 422);
+    assert.equal(answers.empty.body.error, "invalid_request");
+  });
+}
+
+test("a frontend on another origin, not allowed", async (t) => {
+  const service = await start(t, "-cors-origins", "http://localhost:3000");
+  const page = await open(t, await frontend(t));
+  const failed = "TypeError: Failed to fetch";
+  assert.deepEqual(await page.evaluate(session, service), { token: failed, me: failed, without: failed, empty: failed });
+});
+
+test("a client generated from /openapi.json", async (t) => {
+  const origin = await start(t);
+  const served = await (await fetch(`${origin}/openapi.json`)).text();
+  assert.equal(served, readFileSync("../docs/openapi.json", "utf8"));
+  assert.deepEqual(await login(origin, "johndoe", "secret"),
+    { username: "johndoe", email: "johndoe@example.com", full_name: "John Doe", disabled: false });
+  assert.equal(await login(origin, "johndoe", "wrong"), "invalid_grant");
+  assert.equal(await login(origin, "alice", "secret2"), "Inactive user");
+});
