@@ -167,6 +167,7 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 		users:     &users{file: cfg.users, log: log},
 		tokens:    &tokens.Memory{Now: time.Now},
 		tokenTTL:  cfg.tokenTTL,
+		now:       time.Now,
 		admission: admission.New(cfg.maxFailures, time.Now),
 		proxies:   cfg.proxies,
 		log:       log,
@@ -211,7 +212,7 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer cancel()
-	background.Go(func() { a.tokens.SweepEvery(ctx, 10*time.Second) })
+	background.Go(func() { a.tokens.Run(ctx) })
 	background.Go(func() { a.admission.LogRefused(ctx, log, 10*time.Second) })
 	served := make(chan error, 1)
 	background.Go(func() { served <- accept(listener) })

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
@@ -24,8 +25,9 @@ import (
 // behind it. A token's lifetime, tokenTTL, is in whole seconds.
 type auth struct {
 	users     *users
-	tokens    *tokens.Memory
+	tokens    tokens.Store
 	tokenTTL  time.Duration
+	now       func() time.Time
 	admission *admission.Admission
 	proxies   clientaddr.Proxies
 	log       *slog.Logger
@@ -76,24 +78,25 @@ func (a *auth) currentUser(r *http.Request) (CurrentUser, error) {
 	if err != nil {
 		return CurrentUser{}, err
 	}
-	user, _, live := a.session(token)
-	if !live {
-		return CurrentUser{}, errNotAuthenticated
+	user, record, err := a.session(r.Context(), token)
+	if err == nil && record == nil {
+		err = errNotAuthenticated
 	}
-	return user, nil
+	return user, err
 }
 
-// session is what a live token stands for: its user and its record.
-func (a *auth) session(token string) (user CurrentUser, record *tokens.Record, live bool) {
-	record = a.tokens.Find(tokens.KeyOf(token))
+// session is what a live token stands for: its user and its record. The record
+// is nil if the token is not alive.
+func (a *auth) session(ctx context.Context, token string) (CurrentUser, *tokens.Record, error) {
+	record, err := a.tokens.Find(ctx, tokens.KeyOf(token))
 	if record == nil {
-		return CurrentUser{}, nil, false
+		return CurrentUser{}, nil, err
 	}
 	stored, ok := a.users.find(record.Username)
 	if !ok {
-		return CurrentUser{}, nil, false
+		return CurrentUser{}, nil, nil
 	}
-	return CurrentUser{stored.User, stored.allowed(strings.Fields(record.Scope))}, record, true
+	return CurrentUser{stored.User, stored.allowed(strings.Fields(record.Scope))}, record, nil
 }
 
 // currentActiveUser is the current user, refused when disabled.
@@ -190,25 +193,26 @@ func (a *auth) login(w http.ResponseWriter, r *http.Request, form PasswordForm) 
 	if len(form.Scopes) > 0 {
 		answer.Scope = &scope
 	}
-	answer.AccessToken = a.issue(user.Username, scope)
+	if answer.AccessToken, err = a.issue(r.Context(), user.Username, scope); err != nil {
+		return err
+	}
 	log.Info("login", "scope", scope)
 	writeJSON(w, http.StatusOK, answer)
 	return nil
 }
 
 // issue makes a token of 32 random bytes, in base64url. Only its hash is kept.
-func (a *auth) issue(username, scope string) string {
+func (a *auth) issue(ctx context.Context, username, scope string) (string, error) {
 	random := make([]byte, 32)
 	rand.Read(random)
 	token := base64.RawURLEncoding.EncodeToString(random)
-	now := a.tokens.Now()
-	a.tokens.Put(tokens.KeyOf(token), &tokens.Record{
+	now := a.now()
+	return token, a.tokens.Put(ctx, tokens.KeyOf(token), &tokens.Record{
 		Username: username,
 		Scope:    scope,
 		Issued:   now.Unix(),
 		Expires:  now.Add(a.tokenTTL).Unix(),
 	})
-	return token
 }
 
 // # POST /revoke and POST /introspect
@@ -230,8 +234,14 @@ func tokenForm(r *http.Request) (string, error) {
 // holds a token may end it; whether it was alive is not told (RFC 7009 2.2).
 func (a *auth) revoke(w http.ResponseWriter, r *http.Request, token string) error {
 	key := tokens.KeyOf(token)
-	if record := a.tokens.Find(key); record != nil {
-		a.tokens.Delete(key)
+	record, err := a.tokens.Find(r.Context(), key)
+	if err != nil {
+		return err
+	}
+	if record != nil {
+		if err := a.tokens.Delete(r.Context(), key); err != nil {
+			return err
+		}
 		a.log.Info("token revoked", "username", cut(record.Username), "client", a.proxies.Of(r))
 	}
 	writeJSON(w, http.StatusOK, struct{}{})
@@ -245,8 +255,11 @@ func (a *auth) introspect(w http.ResponseWriter, r *http.Request, _ CurrentUser)
 	if err != nil {
 		return err
 	}
-	user, record, live := a.session(token)
-	if !live || !user.active() {
+	user, record, err := a.session(r.Context(), token)
+	if err != nil {
+		return err
+	}
+	if record == nil || !user.active() {
 		writeJSON(w, http.StatusOK, map[string]bool{"active": false})
 		return nil
 	}
@@ -280,6 +293,8 @@ var (
 	errInactiveUser     = &Error{http.StatusBadRequest, "Inactive user", "invalid_token", nil}
 	errInvalidGrant     = &Error{http.StatusBadRequest, "Incorrect username or password", "invalid_grant", nil}
 	errTooLarge         = &Error{http.StatusRequestEntityTooLarge, "Request body larger than 64 KiB", "invalid_request", nil}
+
+	errUnavailable = &Error{http.StatusServiceUnavailable, "The tokens cannot be reached, try again later", "temporarily_unavailable", map[string]string{"Retry-After": "1"}}
 
 	errNotFound         = &Error{http.StatusNotFound, "Not Found", "", nil}
 	errMethodNotAllowed = &Error{http.StatusMethodNotAllowed, "Method Not Allowed", "invalid_request", nil}
@@ -364,7 +379,9 @@ func always(err *Error) http.Handler {
 // writeError is the one place where an error becomes an answer.
 func writeError(w http.ResponseWriter, err error) {
 	e, ok := err.(*Error)
-	if !ok {
+	if errors.Is(err, tokens.ErrUnavailable) {
+		e = errUnavailable
+	} else if !ok {
 		slog.Error("an error that has no status", "error", err)
 		e = &Error{http.StatusInternalServerError, "Internal Server Error", "server_error", nil}
 	}

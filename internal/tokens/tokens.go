@@ -1,11 +1,12 @@
-// Package tokens keeps what is known of the bearer tokens that are out, in a
-// [sync.Map] keyed by each token's SHA-256: a dump of the memory shows no token
-// that anybody could use.
+// Package tokens keeps what is known of the bearer tokens that are out, keyed by
+// each token's SHA-256: a dump of the memory shows no token that anybody could
+// use.
 package tokens
 
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"sync"
 	"time"
 )
@@ -28,36 +29,83 @@ type Record struct {
 	Issued, Expires int64
 }
 
-// Memory keeps records in the memory of this process. Any number of goroutines
-// may use it. Now is its clock and must be set.
+// Store keeps records. Any number of goroutines may use it.
+type Store interface {
+	// Put keeps a record. When it returns nil, the record is found by
+	// whoever shares the store, until its last second.
+	Put(ctx context.Context, key Key, record *Record) error
+
+	// Find returns the record of a token that has not come to its last
+	// second, or nil. The record is shared and must not be changed.
+	Find(ctx context.Context, key Key) (*Record, error)
+
+	// Delete forgets a token, known or not. When it returns nil, the token
+	// is found here no more.
+	Delete(ctx context.Context, key Key) error
+
+	// Status says whether the store is up yet and, in words, what it lacks.
+	Status() (up bool, lacks string)
+
+	// Run does what is to be done in the background, until ctx ends.
+	Run(ctx context.Context)
+}
+
+// ErrUnavailable is a Store's error when it cannot tell or keep something now;
+// it is worth another try.
+var ErrUnavailable = errors.New("the tokens cannot be reached")
+
+// Memory is a Store in the memory of this process, a [sync.Map]. Its methods
+// return no errors. Now is its clock and must be set.
 type Memory struct {
 	Now     func() time.Time
 	records sync.Map // Key → *Record
 }
 
 // Put keeps a record.
-func (m *Memory) Put(key Key, record *Record) { m.records.Store(key, record) }
-
-// Find returns the record of a token that has not come to its last second, or
-// nil. The record is shared and must not be changed.
-func (m *Memory) Find(key Key) *Record {
-	found, ok := m.records.Load(key)
-	if !ok {
-		return nil
-	}
-	if record := found.(*Record); m.Now().Unix() < record.Expires {
-		return record
-	}
+func (m *Memory) Put(_ context.Context, key Key, record *Record) error {
+	m.records.Store(key, record)
 	return nil
 }
 
-// Delete forgets a token, known or not.
-func (m *Memory) Delete(key Key) { m.records.Delete(key) }
+// Find returns the record of a token that has not come to its last second, or
+// nil.
+func (m *Memory) Find(_ context.Context, key Key) (*Record, error) {
+	found, ok := m.records.Load(key)
+	if !ok {
+		return nil, nil
+	}
+	if record := found.(*Record); record.Live(m.Now()) {
+		return record, nil
+	}
+	return nil, nil
+}
 
-// SweepEvery frees the memory of expired tokens, each interval, until ctx ends.
-// Nobody waits for it: the map is never locked as a whole.
-func (m *Memory) SweepEvery(ctx context.Context, interval time.Duration) {
-	tick := time.NewTicker(interval)
+// Live says whether the token has not come to its last second.
+func (r *Record) Live(now time.Time) bool { return now.Unix() < r.Expires }
+
+// Delete forgets a token, known or not.
+func (m *Memory) Delete(_ context.Context, key Key) error {
+	m.records.Delete(key)
+	return nil
+}
+
+// Retain forgets the tokens that keep says no to.
+func (m *Memory) Retain(keep func(Key) bool) {
+	m.records.Range(func(key, _ any) bool {
+		if !keep(key.(Key)) {
+			m.records.Delete(key)
+		}
+		return true
+	})
+}
+
+// Status says that the memory is up.
+func (m *Memory) Status() (up bool, lacks string) { return true, "" }
+
+// Run frees the memory of expired tokens, every ten seconds. Nobody waits for
+// it: the map is never locked as a whole.
+func (m *Memory) Run(ctx context.Context) {
+	tick := time.NewTicker(10 * time.Second)
 	defer tick.Stop()
 	for {
 		select {
@@ -71,9 +119,9 @@ func (m *Memory) SweepEvery(ctx context.Context, interval time.Duration) {
 
 // Sweep frees the memory of the tokens that have expired.
 func (m *Memory) Sweep() {
-	now := m.Now().Unix()
+	now := m.Now()
 	m.records.Range(func(key, record any) bool {
-		if record.(*Record).Expires <= now {
+		if !record.(*Record).Live(now) {
 			m.records.Delete(key)
 		}
 		return true

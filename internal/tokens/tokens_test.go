@@ -1,20 +1,23 @@
-package tokens
+package tokens_test
 
 import (
 	"context"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"simple-oauth2/internal/tokens"
+	"simple-oauth2/internal/tokens/conformance"
 )
 
-// TestSweepEvery runs in a bubble, where time passes at once.
-func TestSweepEvery(t *testing.T) {
+// TestRunSweeps runs in a bubble, where time passes at once.
+func TestRunSweeps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
-		memory := &Memory{Now: time.Now}
-		go memory.SweepEvery(ctx, 10*time.Second)
+		memory := &tokens.Memory{Now: time.Now}
+		go memory.Run(ctx)
 		for i, lifetime := range []time.Duration{5, 10, 11, 100} {
-			memory.Put(Key{byte(i)}, &Record{Expires: time.Now().Add(lifetime * time.Second).Unix()})
+			memory.Put(ctx, tokens.Key{byte(i)}, &tokens.Record{Expires: time.Now().Add(lifetime * time.Second).Unix()})
 		}
 		for _, tt := range []struct {
 			wait time.Duration
@@ -28,11 +31,15 @@ func TestSweepEvery(t *testing.T) {
 			time.Sleep(tt.wait)
 			synctest.Wait()
 			kept := 0
-			memory.records.Range(func(any, any) bool { kept++; return true })
+			memory.Retain(func(tokens.Key) bool { kept++; return true })
 			if kept != tt.kept {
 				t.Errorf("%d records, want %d", kept, tt.kept)
 			}
 		}
 		stop()
 	})
+}
+
+func TestMemory(t *testing.T) {
+	conformance.Run(t, func(*testing.T) tokens.Store { return &tokens.Memory{Now: time.Now} })
 }
