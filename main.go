@@ -41,6 +41,7 @@ import (
 	"simple-oauth2/internal/clientaddr"
 	"simple-oauth2/internal/cors"
 	"simple-oauth2/internal/envflag"
+	"simple-oauth2/internal/etcd"
 	"simple-oauth2/internal/healthcheck"
 	"simple-oauth2/internal/router"
 	"simple-oauth2/internal/swaggerui"
@@ -54,7 +55,7 @@ func routes(a *auth) []router.Route {
 		resource("GET", "/users/me", Depends(a.currentActiveUser, readUsersMe)),
 		protocol("POST", "/revoke", Depends(tokenForm, a.revoke)),
 		protocol("POST", "/introspect", Depends(a.scoped("introspect"), a.introspect)),
-		resource("GET", "/healthz", http.HandlerFunc(healthz)),
+		resource("GET", "/healthz", Depends(a.up, healthz)),
 	}
 }
 
@@ -75,8 +76,21 @@ func docsRoutes(assetsDir string) ([]router.Route, error) {
 	return list, err
 }
 
-func healthz(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+// up is what the service lacks, in words, once it has the tokens.
+func (a *auth) up(*http.Request) (lacks string, err error) {
+	up, lacks := a.tokens.Status()
+	if !up {
+		return "", errUnavailable
+	}
+	return lacks, nil
+}
+
+func healthz(w http.ResponseWriter, _ *http.Request, lacks string) error {
+	writeJSON(w, http.StatusOK, struct {
+		Status string `json:"status"`
+		Detail string `json:"detail,omitempty"`
+	}{"ok", lacks})
+	return nil
 }
 
 // newHandler answers the routes, and what is none of them with an Error too.
@@ -93,6 +107,7 @@ type config struct {
 	docs            bool
 	docsAssets      string
 	tlsCert, tlsKey string
+	etcd            etcd.Config
 }
 
 // parseConfig reads the flags and, for those not given, their twins in the
@@ -124,6 +139,8 @@ func parseConfig(args []string, getenv func(string) string, help io.Writer) (con
 	flags.StringVar(&cfg.tlsCert, "tls-cert", "", "PEM `file` of the certificate chain to serve with")
 	flags.StringVar(&cfg.tlsKey, "tls-key", "", "PEM `file` of the certificate's key")
 
+	cfg.etcd.Flags(flags, getenv)
+
 	err := envflag.Parse(flags, "OAUTH2_", args, getenv)
 	if errors.Is(err, flag.ErrHelp) {
 		fmt.Fprint(help, "usage: simple-oauth2 [flags] | hash [-cost N] | healthcheck [flags]\n",
@@ -133,6 +150,9 @@ func parseConfig(args []string, getenv func(string) string, help io.Writer) (con
 	}
 	if err == nil && (cfg.tlsCert == "") != (cfg.tlsKey == "") {
 		err = errors.New("-tls-cert and -tls-key go together: give both or neither")
+	}
+	if err == nil {
+		err = cfg.etcd.Check()
 	}
 	return cfg, err
 }
@@ -165,7 +185,7 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 
 	a := &auth{
 		users:     &users{file: cfg.users, log: log},
-		tokens:    &tokens.Memory{Now: time.Now},
+		tokens:    &tokens.Memory{Now: time.Now}, // unless etcd keeps them
 		tokenTTL:  cfg.tokenTTL,
 		now:       time.Now,
 		admission: admission.New(cfg.maxFailures, time.Now),
@@ -206,14 +226,19 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 	if err := a.users.load(); err != nil {
 		return err
 	}
+	if cfg.etcd.On() {
+		if a.tokens, err = etcd.New(ctx, cfg.etcd, log); err != nil {
+			return err
+		}
+	}
 	log.Info("listening", "addr", listener.Addr().String(), "tls", cfg.tlsCert != "", "token_ttl", cfg.tokenTTL)
 
-	ctx, cancel := context.WithCancel(ctx)
+	untilServed, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer cancel()
-	background.Go(func() { a.tokens.Run(ctx) })
-	background.Go(func() { a.admission.LogRefused(ctx, log, 10*time.Second) })
+	background.Go(func() { a.tokens.Run(untilServed) })
+	background.Go(func() { a.admission.LogRefused(untilServed, log, 10*time.Second) })
 	served := make(chan error, 1)
 	background.Go(func() { served <- accept(listener) })
 	for {

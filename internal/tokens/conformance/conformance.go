@@ -89,7 +89,10 @@ func Run(t *testing.T, open func(t *testing.T) tokens.Store) {
 			clients.Wait()
 		}},
 	} {
-		t.Run(tt.name, func(t *testing.T) { tt.test(t, &store{t, open(t)}) })
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			tt.test(t, &store{t, open(t)})
+		})
 	}
 	t.Run("up", func(t *testing.T) {
 		if up, lacks := open(t).Status(); !up || lacks != "" {

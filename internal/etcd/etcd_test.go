@@ -1,0 +1,563 @@
+package etcd
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"simple-oauth2/internal/tokens"
+	"simple-oauth2/internal/tokens/conformance"
+)
+
+// member is an etcd of one member, started for a test.
+type member struct {
+	t        *testing.T
+	endpoint string
+	*gateway
+}
+
+func startEtcd(t *testing.T, args ...string) *member {
+	t.Helper()
+	if _, err := exec.LookPath("etcd"); err != nil {
+		t.Skip("no etcd here: Debian's etcd-server has it")
+	}
+	scheme := "http"
+	if len(args) > 0 {
+		scheme = "https"
+	}
+	endpoint := scheme + "://" + freeAddr(t)
+	etcd := exec.Command("etcd", append(args, "--data-dir", t.TempDir(), "--log-level", "error", "--unsafe-no-fsync",
+		"--listen-client-urls", endpoint, "--advertise-client-urls", endpoint, "--listen-peer-urls", "http://"+freeAddr(t))...)
+	if err := etcd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		etcd.Process.Kill()
+		etcd.Wait()
+	})
+	m := &member{t: t, endpoint: endpoint, gateway: &gateway{endpoints: []string{endpoint}, http: http.DefaultClient}}
+	if scheme == "http" {
+		m.ask("/v3/kv/range", map[string]any{"key": []byte("any")})
+	}
+	return m
+}
+
+// ask calls etcd past the store. It tries for some seconds.
+func (m *member) ask(path string, in any) (answer map[string]any) {
+	m.t.Helper()
+	for range 3 {
+		if err := m.gateway.ask(m.t.Context(), path, in, &answer); err == nil {
+			return answer
+		} else if permanent(err) {
+			m.t.Fatal(err)
+		}
+	}
+	m.t.Fatal("etcd does not answer")
+	return nil
+}
+
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// log is a log that may be read while it is written.
+type log struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// run runs a store until the test ends, and waits until it is up.
+func run(t *testing.T, c Config) (*Store, *log) {
+	t.Helper()
+	lines := &log{}
+	s, err := New(t.Context(), c, slog.New(slog.NewTextHandler(lines, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { s.Run(ctx); close(done) }()
+	t.Cleanup(func() { stop(); <-done })
+	eventually(t, "up", func() bool { up, _ := s.Status(); return up })
+	return s, lines
+}
+
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !is(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not %s", what)
+		}
+	}
+}
+
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	m := startEtcd(t)
+	t.Run("one replica", func(t *testing.T) {
+		s, _ := run(t, Config{Endpoints: m.endpoint, Prefix: "/one/"})
+		conformance.Run(t, func(*testing.T) tokens.Store { return s })
+	})
+	t.Run("look-ups by another replica", func(t *testing.T) {
+		c := Config{Endpoints: m.endpoint, Prefix: "/two/"}
+		a, _ := run(t, c)
+		b, _ := run(t, c)
+		conformance.Run(t, func(*testing.T) tokens.Store { return twoReplicas{a, b} })
+	})
+}
+
+// twoReplicas writes by one and reads by the other.
+type twoReplicas struct {
+	*Store
+	reads *Store
+}
+
+func (r twoReplicas) Find(ctx context.Context, key tokens.Key) (*tokens.Record, error) {
+	return r.reads.Find(ctx, key)
+}
+
+// Delete returns when it is true of the other replica too, which may take a moment.
+func (r twoReplicas) Delete(ctx context.Context, key tokens.Key) error {
+	if err := r.Store.Delete(ctx, key); err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if record, err := r.reads.Find(ctx, key); record == nil && err == nil {
+			return nil
+		}
+	}
+	return errors.New("a revoked token lives on for a second")
+}
+
+func newToken() (tokens.Key, *tokens.Record) {
+	var key tokens.Key
+	rand.Read(key[:])
+	now := time.Now()
+	return key, &tokens.Record{Username: "johndoe", Issued: now.Unix(), Expires: now.Add(time.Minute).Unix()}
+}
+
+// put keeps a new token, and waits until the memory of all has it.
+func put(t *testing.T, by *Store, all ...*Store) tokens.Key {
+	t.Helper()
+	key, record := newToken()
+	if err := by.Put(t.Context(), key, record); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range all {
+		eventually(t, "told of a token", func() bool { r, _ := s.memory.Find(t.Context(), key); return r != nil })
+	}
+	return key
+}
+
+// TestWhatIsInEtcd wants neither a token nor a record without an end there.
+func TestWhatIsInEtcd(t *testing.T) {
+	t.Parallel()
+	m := startEtcd(t)
+	s, _ := run(t, Config{Endpoints: m.endpoint, Prefix: "/p/"})
+	key := tokens.KeyOf("the token itself")
+	_, record := newToken()
+	for range 3 {
+		if err := s.Put(t.Context(), key, record); err != nil {
+			t.Fatal(err)
+		}
+	}
+	raw := struct {
+		KVs []struct {
+			Key, Value []byte
+			Lease      string
+		}
+	}{}
+	if err := m.gateway.ask(t.Context(), "/v3/kv/range", map[string]any{"key": []byte{0}, "range_end": []byte{0}}, &raw); err != nil {
+		t.Fatal(err)
+	}
+	if len(raw.KVs) != 1 || string(raw.KVs[0].Key) != fmt.Sprintf("/p/%x", key) || raw.KVs[0].Lease == "" {
+		t.Errorf("in etcd: %+v", raw.KVs)
+	}
+	if value := string(raw.KVs[0].Value); value != fmt.Sprintf(`{"username":"johndoe","iat":%d,"exp":%d}`, record.Issued, record.Expires) {
+		t.Errorf("value %s", value)
+	}
+	var leases struct{ Leases []struct{ ID string } }
+	if err := m.gateway.ask(t.Context(), "/v3/lease/leases", struct{}{}, &leases); err != nil || len(leases.Leases) != 1 {
+		t.Errorf("leases %+v, %v: three tokens at once are to share one", leases, err)
+	}
+}
+
+// TestForeignKeys are left alone: keys under the prefix that are no tokens.
+func TestForeignKeys(t *testing.T) {
+	t.Parallel()
+	m := startEtcd(t)
+	name := "/p/" + strings.Repeat("ab", 32)
+	for key, value := range map[string]string{"/p/x": "{}", "/p/" + strings.Repeat("zz", 32): "{}", name: "no JSON"} {
+		m.ask("/v3/kv/put", map[string]any{"key": []byte(key), "value": []byte(value)})
+	}
+	s, _ := run(t, Config{Endpoints: m.endpoint, Prefix: "/p/"})
+	m.ask("/v3/kv/put", map[string]any{"key": []byte(name), "value": []byte("[]")})
+	put(t, s, s)
+	if key, _ := s.parse([]byte(name)); key != (tokens.Key{}) {
+		if record, err := s.Find(t.Context(), key); record != nil || err != nil {
+			t.Errorf("found %v, %v", record, err)
+		}
+	}
+}
+
+// TestLeaseGone loses the lease that tokens share, as a long stop would.
+func TestLeaseGone(t *testing.T) {
+	t.Parallel()
+	m := startEtcd(t)
+	s, _ := run(t, Config{Endpoints: m.endpoint, Prefix: "/p/"})
+	before := put(t, s, s)
+	m.ask("/v3/lease/revoke", map[string]any{"ID": s.lease.id})
+	eventually(t, "told that the lease's tokens are gone", func() bool { r, err := s.Find(t.Context(), before); return r == nil && err == nil })
+	put(t, s, s)
+}
+
+// cut is a way to etcd that a test can cut.
+type cut struct {
+	endpoint string
+	cut      atomic.Bool
+	mu       sync.Mutex
+	conns    []net.Conn
+}
+
+func newCut(t *testing.T, to string) *cut {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	c := &cut{endpoint: "http://" + l.Addr().String()}
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			there, err := net.Dial("tcp", strings.TrimPrefix(to, "http://"))
+			if err != nil || c.cut.Load() {
+				conn.Close()
+				continue
+			}
+			c.mu.Lock()
+			c.conns = append(c.conns, conn, there)
+			c.mu.Unlock()
+			go func() { io.Copy(there, conn); there.Close() }()
+			go func() { io.Copy(conn, there); conn.Close() }()
+		}
+	}()
+	return c
+}
+
+func (c *cut) set(cut bool) {
+	c.cut.Store(cut)
+	if !cut {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, conn := range c.conns {
+		conn.Close()
+	}
+	c.conns = nil
+}
+
+// TestCutOff cuts a replica off while tokens come and go, and while etcd
+// forgets what has changed.
+func TestCutOff(t *testing.T) {
+	t.Parallel()
+	m := startEtcd(t)
+	for _, compact := range []bool{false, true} {
+		t.Run(fmt.Sprintf("compaction %v", compact), func(t *testing.T) {
+			prefix := fmt.Sprintf("/%v/", compact)
+			way := newCut(t, m.endpoint)
+			a, lines := run(t, Config{Endpoints: way.endpoint, Prefix: prefix})
+			b, _ := run(t, Config{Endpoints: m.endpoint, Prefix: prefix})
+			stays, goes := put(t, b, a, b), put(t, b, a, b)
+
+			way.set(true)
+			eventually(t, "aware of it", func() bool { _, lacks := a.Status(); return lacks == "etcd cannot be reached" })
+			if record, err := a.Find(t.Context(), stays); record == nil || err != nil {
+				t.Errorf("a known token: %v, %v", record, err)
+			}
+			key, _ := newToken()
+			if _, err := a.Find(t.Context(), key); !errors.Is(err, tokens.ErrUnavailable) {
+				t.Errorf("an unknown token: %v", err)
+			}
+			if err := b.Delete(t.Context(), goes); err != nil {
+				t.Fatal(err)
+			}
+			comes := put(t, b, b)
+			if compact {
+				b.mu.Lock()
+				m.ask("/v3/kv/compaction", map[string]any{"revision": b.at.Revision, "physical": true})
+				b.mu.Unlock()
+			}
+			way.set(false)
+			eventually(t, "aware that it is back", func() bool { up, lacks := a.Status(); return up && lacks == "" })
+			eventually(t, "told of what changed", func() bool {
+				gone, _ := a.memory.Find(t.Context(), goes)
+				came, _ := a.memory.Find(t.Context(), comes)
+				stayed, _ := a.memory.Find(t.Context(), stays)
+				return gone == nil && came != nil && stayed != nil
+			})
+			text := lines.String()
+			if strings.Count(text, "etcd cannot be reached") != 1 || strings.Count(text, "etcd can be reached again") != 1 {
+				t.Errorf("not said once each:\n%s", text)
+			}
+			if compact != strings.Contains(text, "was compacted") {
+				t.Errorf("compaction %v, and the log says:\n%s", compact, text)
+			}
+		})
+	}
+}
+
+// TestAnotherCluster finds an empty cluster at the address, as after a restore.
+func TestAnotherCluster(t *testing.T) {
+	t.Parallel()
+	first, second := startEtcd(t), startEtcd(t)
+	to := atomic.Pointer[string]{}
+	to.Store(&first.endpoint)
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		request, _ := http.NewRequestWithContext(r.Context(), r.Method, *to.Load()+r.URL.Path, r.Body)
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			return
+		}
+		defer response.Body.Close()
+		w.WriteHeader(response.StatusCode)
+		for buffer := make([]byte, 4096); ; {
+			n, err := response.Body.Read(buffer)
+			w.Write(buffer[:n])
+			w.(http.Flusher).Flush()
+			if err != nil {
+				return
+			}
+		}
+	}))
+	t.Cleanup(func() { proxy.CloseClientConnections(); proxy.Close() })
+	s, _ := run(t, Config{Endpoints: proxy.URL, Prefix: "/p/"})
+	key := put(t, s, s)
+	to.Store(&second.endpoint)
+	eventually(t, "rid of the first cluster's token", func() bool { r, _ := s.memory.Find(t.Context(), key); return r == nil })
+	s.leaseMu.Lock()
+	s.lease = lease{}
+	s.leaseMu.Unlock()
+	put(t, s, s)
+}
+
+// TestFloodOfUnknownTokens counts what of it comes to etcd.
+func TestFloodOfUnknownTokens(t *testing.T) {
+	t.Parallel()
+	m := startEtcd(t)
+	s, _ := run(t, Config{Endpoints: m.endpoint, Prefix: "/p/"})
+	var requests atomic.Int64
+	inner := s.gateway.http.Transport
+	s.gateway.http.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
+		if r.URL.Path == "/v3/kv/txn" {
+			requests.Add(1)
+		}
+		return inner.RoundTrip(r)
+	})
+	began := time.Now()
+	var clients sync.WaitGroup
+	var refused atomic.Int64
+	for range 2000 {
+		clients.Go(func() {
+			for range 5 {
+				key, _ := newToken()
+				record, err := s.Find(t.Context(), key)
+				if err != nil {
+					refused.Add(1)
+				}
+				if record != nil {
+					t.Error("a token out of nothing")
+				}
+			}
+		})
+	}
+	clients.Wait()
+	if most := int64(time.Since(began)/pause) + 1; requests.Load() > most || refused.Load() == 0 {
+		t.Errorf("%d requests to etcd, want %d at most; %d look-ups refused", requests.Load(), most, refused.Load())
+	}
+	key := put(t, s)
+	eventually(t, "over it", func() bool { r, err := s.Find(t.Context(), key); return r != nil && err == nil })
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// TestSecured speaks TLS with a certificate of its own, as a user with a
+// password, whose token etcd forgets.
+func TestSecured(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	cert, key := writeCertificate(t, dir)
+	m := startEtcd(t, "--cert-file", cert, "--key-file", key, "--client-cert-auth", "--trusted-ca-file", cert)
+	c := Config{Endpoints: m.endpoint, Prefix: "/p/", CA: cert, Cert: cert, Key: key}
+	var err error
+	if m.gateway, err = newGateway(c); err != nil {
+		t.Fatal(err)
+	}
+	for path, in := range map[string]any{
+		"/v3/auth/user/add": map[string]any{"name": "root", "password": "hunter2"},
+		"/v3/auth/role/add": map[string]any{"name": "root"},
+	} {
+		m.ask(path, in)
+	}
+	m.ask("/v3/auth/user/grant", map[string]any{"user": "root", "role": "root"})
+	m.ask("/v3/auth/user/add", map[string]any{"name": "oauth2", "password": "hunter3"})
+	m.ask("/v3/auth/role/add", map[string]any{"name": "oauth2"})
+	m.ask("/v3/auth/role/grant", map[string]any{"name": "oauth2", "perm": map[string]any{"permType": "READWRITE", "key": []byte("/p/"), "range_end": []byte("/p0")}})
+	m.ask("/v3/auth/user/grant", map[string]any{"user": "oauth2", "role": "oauth2"})
+	m.ask("/v3/auth/enable", struct{}{})
+
+	c.User, c.Password = "oauth2", "hunter3"
+	s, lines := run(t, c)
+	token := put(t, s, s)
+	s.gateway.mu.Lock()
+	s.gateway.token = "forgotten.1"
+	s.gateway.mu.Unlock()
+	if err := s.Delete(t.Context(), token); err != nil {
+		t.Error(err)
+	}
+	if strings.Contains(lines.String(), "hunter") {
+		t.Errorf("the log holds a password:\n%s", lines)
+	}
+
+	for _, tt := range []struct {
+		name   string
+		change func(*Config)
+		err    string
+	}{
+		{"wrong password", func(c *Config) { c.Password = "hunter4" }, "etcdserver: authentication failed, invalid user ID or password"},
+		{"no user", func(c *Config) { c.User = "" }, "etcdserver: permission denied"},
+		{"prefix not the user's", func(c *Config) { c.Prefix = "/q/" }, "etcdserver: permission denied"},
+		{"authority not the server's", func(c *Config) { c.CA = "" }, "tls: failed to verify certificate: x509: "},
+		{"no certificate", func(c *Config) { c.Cert = "" }, "remote error: tls: "},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := c
+			tt.change(&c)
+			_, err := New(t.Context(), c, slog.New(slog.DiscardHandler))
+			if err == nil || !strings.HasPrefix(err.Error(), "-etcd "+m.endpoint+": ") || !strings.Contains(err.Error(), tt.err) || strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "hunter") {
+				t.Errorf("error %v, want %s", err, tt.err)
+			}
+		})
+	}
+}
+
+// TestNew has what is wrong with a configuration and needs no etcd to be found.
+func TestNew(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	cert, _ := writeCertificate(t, dir)
+	garbage := filepath.Join(dir, "garbage.pem")
+	if err := os.WriteFile(garbage, []byte("garbage"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "<html>") }))
+	defer page.Close()
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "{}") }))
+	defer other.Close()
+	nothing := httptest.NewServer(http.NotFoundHandler())
+	defer nothing.Close()
+	const form = " is not of the form http://host:2379"
+	for _, tt := range []struct {
+		name   string
+		config Config
+		err    string
+	}{
+		{"no URL", Config{Endpoints: "localhost:2379"}, "-etcd: endpoint 1" + form},
+		{"no host", Config{Endpoints: "http://:2379"}, "-etcd: endpoint 1" + form},
+		{"second malformed", Config{Endpoints: "http://a:2379, ftp://b"}, "-etcd: endpoint 2" + form},
+		{"a password in the URL", Config{Endpoints: "http://user:hunter2@a:2379"}, "-etcd: endpoint 1" + form},
+		{"a path", Config{Endpoints: "http://a:2379/v3"}, "-etcd: endpoint 1" + form},
+		{"authority missing", Config{Endpoints: "https://a", CA: "/nonexistent"}, "-etcd-ca: open /nonexistent: no such file or directory"},
+		{"authority garbage", Config{Endpoints: "https://a", CA: garbage}, "-etcd-ca: no certificate in " + garbage},
+		{"certificate garbage", Config{Endpoints: "https://a", Cert: cert, Key: garbage}, "-etcd-cert " + cert + " and -etcd-key " + garbage + ": tls: "},
+		{"certificates and no TLS", Config{Endpoints: "http://a", CA: cert}, "-etcd-ca, -etcd-cert and -etcd-key need an https endpoint"},
+		{"a page", Config{Endpoints: page.URL}, "-etcd " + page.URL + ": invalid character '<'"},
+		{"another service", Config{Endpoints: other.URL}, "-etcd " + other.URL + ": HTTP status 200, is this etcd?"},
+		{"nothing there", Config{Endpoints: "http://127.0.0.1:1," + nothing.URL}, "-etcd " + nothing.URL + ": HTTP status 404, is this etcd?"},
+		{"TLS where there is none", Config{Endpoints: strings.Replace(other.URL, "http", "https", 1)}, "-etcd https"},
+		{"nobody there yet", Config{Endpoints: "http://127.0.0.1:1"}, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.config.Prefix = "/p/"
+			_, err := New(t.Context(), tt.config, slog.New(slog.DiscardHandler))
+			if tt.err == "" && err != nil || tt.err != "" && (err == nil || !strings.HasPrefix(err.Error(), tt.err)) {
+				t.Errorf("error %v, want %s", err, tt.err)
+			}
+			if err != nil && (strings.Contains(err.Error(), "hunter") || strings.Contains(err.Error(), "\n")) {
+				t.Errorf("error %q", err)
+			}
+		})
+	}
+}
+
+// writeCertificate writes a certificate for 127.0.0.1 that is its own authority.
+func writeCertificate(t *testing.T, dir string) (cert, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		BasicConstraintsValid: true, IsCA: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, block := range map[string]*pem.Block{"cert.pem": {Type: "CERTIFICATE", Bytes: der}, "key.pem": {Type: "PRIVATE KEY", Bytes: pkcs8}} {
+		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+}

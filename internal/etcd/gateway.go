@@ -1,0 +1,240 @@
+package etcd
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// attempt is how long one endpoint may take to answer: one that hangs must
+// leave time for the next. patience is for all of them together.
+const (
+	attempt  = time.Second
+	patience = 4 * time.Second
+)
+
+// gateway speaks etcd's HTTP/JSON gateway (https://etcd.io/docs/v3.4/dev-guide/api_grpc_gateway/).
+type gateway struct {
+	endpoints      []string // http://host:port
+	user, password string
+	http           *http.Client
+
+	current atomic.Int64 // the endpoint to ask, modulo their number
+
+	mu    sync.Mutex
+	token string // of the user
+}
+
+// newGateway reads the configuration's endpoints and files; its errors name the
+// flag.
+func newGateway(c Config) (*gateway, error) {
+	g := &gateway{user: c.User, password: c.Password}
+	secure := false
+	for i, endpoint := range strings.Split(c.Endpoints, ",") {
+		u, err := url.Parse(strings.TrimSpace(endpoint))
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil {
+			// Not shown, as it may hold a password.
+			return nil, fmt.Errorf("-etcd: endpoint %d is not of the form http://host:2379", i+1)
+		}
+		secure = secure || u.Scheme == "https"
+		g.endpoints = append(g.endpoints, u.Scheme+"://"+u.Host)
+	}
+	config := &tls.Config{}
+	if !secure && c.CA+c.Cert != "" {
+		return nil, errors.New("-etcd-ca, -etcd-cert and -etcd-key need an https endpoint")
+	}
+	if c.CA != "" {
+		pem, err := os.ReadFile(c.CA)
+		if err != nil {
+			return nil, fmt.Errorf("-etcd-ca: %w", err)
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("-etcd-ca: no certificate in %s", c.CA)
+		}
+	}
+	if c.Cert != "" {
+		certificate, err := tls.LoadX509KeyPair(c.Cert, c.Key)
+		if err != nil {
+			return nil, fmt.Errorf("-etcd-cert %s and -etcd-key %s: %w", c.Cert, c.Key, err)
+		}
+		config.Certificates = []tls.Certificate{certificate}
+	}
+	g.http = &http.Client{
+		Transport: &http.Transport{
+			DialContext:         (&net.Dialer{Timeout: attempt}).DialContext,
+			TLSClientConfig:     config,
+			TLSHandshakeTimeout: attempt,
+			MaxIdleConnsPerHost: 16,
+			IdleConnTimeout:     time.Minute,
+		},
+		// A redirect would lead to what nobody configured, with the user's token.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	return g, nil
+}
+
+// apiError is an answer of etcd that is no success. Code is gRPC's.
+type apiError struct {
+	status  int
+	Message string `json:"error"`
+	Code    int    `json:"code"`
+}
+
+func (e *apiError) Error() string {
+	if e.Message == "" {
+		return fmt.Sprintf("HTTP status %d, is this etcd?", e.status)
+	}
+	return e.Message
+}
+
+// gRPC's codes that another endpoint, or a little patience, may turn into a
+// success.
+const (
+	canceled          = 1
+	unknown           = 2
+	deadlineExceeded  = 4
+	resourceExhausted = 8
+	aborted           = 10
+	internal          = 13
+	unavailable       = 14
+)
+
+const notFound = 5
+
+// permanent says whether an error will not go away by itself: what was
+// configured is wrong.
+func permanent(err error) bool {
+	if api := (*apiError)(nil); errors.As(err, &api) {
+		switch api.Code {
+		case canceled, unknown, deadlineExceeded, resourceExhausted, aborted, internal, unavailable:
+			return false
+		case 0:
+			return api.status < 500
+		}
+		return true
+	}
+	var certificate *tls.CertificateVerificationError
+	var noTLS tls.RecordHeaderError
+	var noJSON *json.SyntaxError
+	var alert *net.OpError
+	return errors.As(err, &certificate) || errors.Is(err, http.ErrSchemeMismatch) || errors.As(err, &noTLS) || errors.As(err, &noJSON) ||
+		errors.As(err, &alert) && alert.Op == "remote error" // a TLS alert
+}
+
+// ask calls one endpoint after the other until one has answered. The error is
+// the last one's.
+func (g *gateway) ask(ctx context.Context, path string, in, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		at := g.current.Load()
+		one, cancel := context.WithTimeout(ctx, attempt)
+		err := g.call(one, g.endpoints[at%int64(len(g.endpoints))], path, in, out)
+		cancel()
+		if err == nil || permanent(err) {
+			return err
+		}
+		g.current.CompareAndSwap(at, at+1)
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// call is one call at one endpoint.
+func (g *gateway) call(ctx context.Context, endpoint, path string, in, out any) error {
+	response, err := g.open(ctx, endpoint, path, in)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if err := json.NewDecoder(response.Body).Decode(out); err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, response.Body) // so that the connection can be used again
+	return err
+}
+
+// open is a call whose answer is a stream. A user's token that etcd no longer
+// knows, since it was restarted say, is renewed.
+func (g *gateway) open(ctx context.Context, endpoint, path string, in any) (*http.Response, error) {
+	if g.user == "" {
+		return g.post(ctx, endpoint, path, "", in)
+	}
+	token, err := g.authenticate(ctx, endpoint, "")
+	if err != nil {
+		return nil, err
+	}
+	response, err := g.post(ctx, endpoint, path, token, in)
+	if api := (*apiError)(nil); errors.As(err, &api) && strings.Contains(api.Message, "auth") {
+		if token, err = g.authenticate(ctx, endpoint, token); err != nil {
+			return nil, err
+		}
+		return g.post(ctx, endpoint, path, token, in)
+	}
+	return response, err
+}
+
+// authenticate is the token of the user, and another one than stale.
+func (g *gateway) authenticate(ctx context.Context, endpoint, stale string) (string, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.token != stale {
+		return g.token, nil
+	}
+	response, err := g.post(ctx, endpoint, "/v3/auth/authenticate", "", map[string]string{"name": g.user, "password": g.password})
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close()
+	var answer struct {
+		Token string `json:"token"`
+	}
+	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil {
+		return "", err
+	}
+	g.token = answer.Token
+	return g.token, nil
+}
+
+func (g *gateway) post(ctx context.Context, endpoint, path, token string, in any) (*http.Response, error) {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return nil, err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	if token != "" {
+		request.Header.Set("Authorization", token)
+	}
+	response, err := g.http.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	if response.StatusCode != http.StatusOK {
+		defer response.Body.Close()
+		failed := &apiError{status: response.StatusCode}
+		json.NewDecoder(io.LimitReader(response.Body, 64<<10)).Decode(failed) // else the status says enough
+		return nil, failed
+	}
+	return response, nil
+}

@@ -1,0 +1,271 @@
+package etcd
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"simple-oauth2/internal/tokens"
+)
+
+// A member that hangs, or that the others have left behind, keeps its watch
+// open and says nothing. So it is asked each beat for something that it can
+// only tell with the cluster's consent, and has beatTimeout to do so: a revoked
+// token is known to the next watch within a second.
+const (
+	beat        = 250 * time.Millisecond
+	beatTimeout = 500 * time.Millisecond
+)
+
+// header is in each of etcd's answers.
+type header struct {
+	ClusterID string `json:"cluster_id"`
+	Revision  int64  `json:"revision,string"`
+}
+
+// mirror keeps the memory as etcd is, by one endpoint after the other.
+func (s *Store) mirror(ctx context.Context) {
+	failed := 0
+	for at := s.gateway.current.Load(); ctx.Err() == nil; at++ {
+		endpoint := s.gateway.endpoints[at%int64(len(s.gateway.endpoints))]
+		watched := false
+		err := s.follow(ctx, endpoint, func() { watched = true })
+		if ctx.Err() != nil {
+			return
+		}
+		if errors.Is(err, errCompacted) || errors.Is(err, errWentBack) {
+			s.log.Info("listing the tokens again", "reason", err)
+			s.setRevision(header{})
+			at-- // the endpoint is well
+			continue
+		}
+		if watched {
+			failed = 0
+		}
+		if failed++; failed >= len(s.gateway.endpoints) {
+			s.setLost(err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Duration(min(failed, 10)) * 20 * time.Millisecond):
+		}
+	}
+}
+
+// setLost says that no endpoint can be followed, or with nil that one can.
+func (s *Store) setLost(err error) {
+	s.mu.Lock()
+	was := s.lost
+	s.lost = err
+	s.mu.Unlock()
+	switch {
+	case err != nil && was == nil: // once, not at each try
+		s.log.Warn("etcd cannot be reached, known tokens keep working", "error", err)
+	case err == nil && was != nil:
+		s.log.Info("etcd can be reached again")
+	}
+}
+
+// setRevision says what revision of which cluster the memory is at.
+func (s *Store) setRevision(at header) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.at = at
+	close(s.moved)
+	s.moved = make(chan struct{})
+}
+
+var (
+	errCompacted = errors.New("the revision to watch from was compacted")
+	errWentBack  = errors.New("etcd is at a lower revision than it was, or is another cluster")
+)
+
+// follow lists, if it must, and watches one endpoint until that fails. It calls
+// watched once it watches.
+func (s *Store) follow(ctx context.Context, endpoint string, watched func()) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if err := s.beat(ctx, endpoint); err != nil {
+		return err
+	}
+	if s.at.Revision == 0 {
+		if err := s.list(ctx, endpoint); err != nil {
+			return err
+		}
+	}
+	beating := make(chan struct{})
+	defer func() { cancel(nil); <-beating }()
+	go func() {
+		defer close(beating)
+		tick := time.NewTicker(beat)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				if err := s.beat(ctx, endpoint); err != nil {
+					cancel(err)
+					return
+				}
+			}
+		}
+	}()
+	err := s.watch(ctx, endpoint, watched)
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	}
+	return err
+}
+
+// beat asks an endpoint for something to which a majority must consent.
+func (s *Store) beat(ctx context.Context, endpoint string) error {
+	ctx, cancel := context.WithTimeout(ctx, beatTimeout)
+	defer cancel()
+	now, err := s.now(ctx, endpoint)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now.Revision < s.at.Revision || s.at.Revision != 0 && now.ClusterID != s.at.ClusterID {
+		return errWentBack
+	}
+	return nil
+}
+
+// now is where the cluster is, by a read that is linearizable.
+func (s *Store) now(ctx context.Context, endpoint string) (header, error) {
+	var answer struct {
+		Header header `json:"header"`
+	}
+	err := s.gateway.call(ctx, endpoint, "/v3/kv/range", map[string]any{"key": []byte(s.prefix)}, &answer)
+	if err == nil && answer.Header.ClusterID == "" {
+		err = &apiError{status: http.StatusOK}
+	}
+	return answer.Header, err
+}
+
+// end is the first key behind the prefix.
+func (s *Store) end() []byte {
+	end := bytes.TrimRight([]byte(s.prefix), "\xff")
+	if len(end) == 0 {
+		return []byte{0} // to etcd, no end
+	}
+	end[len(end)-1]++
+	return end
+}
+
+// list makes the memory what etcd holds at one revision, page by page.
+func (s *Store) list(ctx context.Context, endpoint string) error {
+	const page = 2000
+	listed := make(map[tokens.Key]bool)
+	start, at := []byte(s.prefix), header{}
+	for {
+		var answer struct {
+			Header header     `json:"header"`
+			KVs    []keyValue `json:"kvs"`
+			More   bool       `json:"more"`
+		}
+		within, cancel := context.WithTimeout(ctx, patience)
+		err := s.gateway.call(within, endpoint, "/v3/kv/range",
+			map[string]any{"key": start, "range_end": s.end(), "limit": page, "revision": at.Revision}, &answer)
+		cancel()
+		if err != nil {
+			return fmt.Errorf("list: %w", err)
+		}
+		if at.Revision == 0 {
+			at = answer.Header
+		}
+		for _, kv := range answer.KVs {
+			if key, ok := s.put(kv); ok {
+				listed[key] = true
+			}
+			start = append(kv.Key, 0)
+		}
+		if !answer.More {
+			break
+		}
+	}
+	s.memory.Retain(func(key tokens.Key) bool { return listed[key] })
+	s.setRevision(at)
+	s.mu.Lock()
+	s.up = true
+	s.mu.Unlock()
+	s.log.Info("tokens listed", "tokens", len(listed), "etcd", endpoint)
+	return nil
+}
+
+// put takes over a token. What is under the prefix and is no token is left alone.
+func (s *Store) put(kv keyValue) (tokens.Key, bool) {
+	key, ok := s.parse(kv.Key)
+	record := kv.record()
+	if !ok || record == nil {
+		return key, false
+	}
+	s.memory.Put(context.Background(), key, record)
+	return key, true
+}
+
+// watch takes over what changes after the memory's revision.
+func (s *Store) watch(ctx context.Context, endpoint string, watched func()) error {
+	stream, err := s.gateway.open(ctx, endpoint, "/v3/watch", map[string]any{"create_request": map[string]any{
+		"key": []byte(s.prefix), "range_end": s.end(), "start_revision": s.at.Revision + 1, "progress_notify": true,
+	}})
+	if err != nil {
+		return err
+	}
+	defer stream.Body.Close()
+	messages := json.NewDecoder(stream.Body)
+	for {
+		var message struct {
+			Result struct {
+				Header          header `json:"header"`
+				Created         bool   `json:"created"`
+				Canceled        bool   `json:"canceled"`
+				CancelReason    string `json:"cancel_reason"`
+				CompactRevision int64  `json:"compact_revision,string"`
+				Events          []struct {
+					Type string   `json:"type"`
+					KV   keyValue `json:"kv"`
+				} `json:"events"`
+			} `json:"result"`
+			Error *struct {
+				Message string `json:"message"`
+			} `json:"error"`
+		}
+		if err := messages.Decode(&message); err != nil {
+			return err
+		}
+		result := message.Result
+		switch {
+		case message.Error != nil:
+			return fmt.Errorf("watch: %s", message.Error.Message)
+		case result.CompactRevision != 0:
+			return errCompacted
+		case result.Canceled:
+			return fmt.Errorf("watch: %s", result.CancelReason)
+		case result.Created:
+			s.log.Info("watching etcd", "etcd", endpoint)
+			s.setLost(nil)
+			watched()
+			continue
+		case len(result.Events) == 0: // all is told up to here
+			s.setRevision(result.Header)
+			continue
+		}
+		for _, event := range result.Events {
+			if event.Type != "DELETE" {
+				s.put(event.KV)
+			} else if key, ok := s.parse(event.KV.Key); ok {
+				s.memory.Delete(ctx, key)
+			}
+		}
+		// Not the header's, which may be ahead of what this watch was told.
+		s.setRevision(header{result.Header.ClusterID, result.Events[len(result.Events)-1].KV.ModRevision})
+	}
+}

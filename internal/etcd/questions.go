@@ -1,0 +1,125 @@
+package etcd
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"simple-oauth2/internal/tokens"
+)
+
+// A flood of tokens that nobody knows becomes one request to etcd at a time, a
+// hundred a second at most, for up to mostAtOnce tokens each (etcd takes 128
+// operations). What waits beyond mostQuestions is told to come again.
+const (
+	mostAtOnce    = 100
+	mostQuestions = 1000
+	pause         = 10 * time.Millisecond
+)
+
+// question is a token that the memory does not have, and where the answer goes.
+type question struct {
+	key    tokens.Key
+	answer chan<- answer
+}
+
+type answer struct {
+	record *tokens.Record
+	err    error
+}
+
+// question asks etcd for a token. The memory is not changed by it: that is the
+// watch's, which knows what came after.
+func (s *Store) question(ctx context.Context, key tokens.Key) (*tokens.Record, error) {
+	s.mu.Lock()
+	lost := s.lost
+	s.mu.Unlock()
+	if lost != nil {
+		return nil, tokens.ErrUnavailable
+	}
+	answers := make(chan answer, 1)
+	select {
+	case s.questions <- question{key, answers}:
+	default:
+		return nil, tokens.ErrUnavailable
+	}
+	select {
+	case answer := <-answers:
+		return answer.record, answer.err
+	case <-ctx.Done():
+		return nil, tokens.ErrUnavailable
+	}
+}
+
+// answer answers the questions until ctx ends.
+func (s *Store) answer(ctx context.Context) {
+	for {
+		var batch []question
+		select {
+		case <-ctx.Done():
+			return
+		case q := <-s.questions:
+			batch = append(batch, q)
+		}
+		for len(batch) < mostAtOnce && len(s.questions) > 0 {
+			batch = append(batch, <-s.questions)
+		}
+		records, err := s.lookUp(ctx, batch)
+		for i, q := range batch {
+			if err != nil {
+				q.answer <- answer{err: err}
+			} else {
+				q.answer <- answer{record: records[i]}
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+	}
+}
+
+// lookUp is the live record of each, or nil.
+func (s *Store) lookUp(ctx context.Context, batch []question) ([]*tokens.Record, error) {
+	var ranges []any
+	for _, q := range batch {
+		ranges = append(ranges, map[string]any{"request_range": map[string]any{"key": s.keyOf(q.key)}})
+	}
+	var found struct {
+		Responses []struct {
+			Range struct {
+				KVs []keyValue `json:"kvs"`
+			} `json:"response_range"`
+		} `json:"responses"`
+	}
+	err := s.gateway.ask(ctx, "/v3/kv/txn", map[string]any{"success": ranges}, &found)
+	if err := s.outcome(ctx, "tokens not looked up in etcd", err); err != nil {
+		return nil, err
+	}
+	records := make([]*tokens.Record, len(batch))
+	for i, response := range found.Responses {
+		for _, kv := range response.Range.KVs {
+			if record := kv.record(); record != nil && record.Live(time.Now()) {
+				records[i] = record
+			}
+		}
+	}
+	return records, nil
+}
+
+// keyValue is etcd's.
+type keyValue struct {
+	Key         []byte `json:"key"`
+	Value       []byte `json:"value"`
+	ModRevision int64  `json:"mod_revision,string"`
+}
+
+// record is the record that the value holds, or nil if it holds none.
+func (kv keyValue) record() *tokens.Record {
+	var v value
+	if json.Unmarshal(kv.Value, &v) != nil || v.Username == "" {
+		return nil
+	}
+	return &tokens.Record{Username: v.Username, Scope: v.Scope, Issued: v.Issued, Expires: v.Expires}
+}
