@@ -65,7 +65,7 @@ func New(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 	var checks sync.WaitGroup
 	for i, endpoint := range g.endpoints {
 		checks.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, attempt)
+			ctx, cancel := context.WithTimeout(ctx, time.Second)
 			defer cancel()
 			if _, err := s.now(ctx, endpoint); permanent(err) {
 				errs[i] = fmt.Errorf("-etcd %s: %w", endpoint, err)

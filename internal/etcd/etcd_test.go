@@ -105,12 +105,15 @@ func (l *log) String() string {
 }
 
 // run runs a store until the test ends, and waits until it is up.
-func run(t *testing.T, c Config) (*Store, *log) {
+func run(t *testing.T, c Config, change ...func(*Store)) (*Store, *log) {
 	t.Helper()
 	lines := &log{}
 	s, err := New(t.Context(), c, slog.New(slog.NewTextHandler(lines, nil)))
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, change := range change {
+		change(s)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -387,14 +390,15 @@ func TestAnotherCluster(t *testing.T) {
 func TestFloodOfUnknownTokens(t *testing.T) {
 	t.Parallel()
 	m := startEtcd(t)
-	s, _ := run(t, Config{Endpoints: m.endpoint, Prefix: "/p/"})
 	var requests atomic.Int64
-	inner := s.gateway.http.Transport
-	s.gateway.http.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
-		if r.URL.Path == "/v3/kv/txn" {
-			requests.Add(1)
-		}
-		return inner.RoundTrip(r)
+	s, _ := run(t, Config{Endpoints: m.endpoint, Prefix: "/p/"}, func(s *Store) {
+		inner := s.gateway.http.Transport
+		s.gateway.http.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
+			if r.URL.Path == "/v3/kv/txn" {
+				requests.Add(1)
+			}
+			return inner.RoundTrip(r)
+		})
 	})
 	began := time.Now()
 	var clients sync.WaitGroup

@@ -19,11 +19,11 @@ import (
 	"time"
 )
 
-// attempt is how long one endpoint may take to answer: one that hangs must
-// leave time for the next. patience is for all of them together.
+// patience is how long etcd may take to answer, and hedge when another endpoint
+// is asked beside the one that has not.
 const (
-	attempt  = time.Second
 	patience = 4 * time.Second
+	hedge    = 300 * time.Millisecond
 )
 
 // gateway speaks etcd's HTTP/JSON gateway (https://etcd.io/docs/v3.4/dev-guide/api_grpc_gateway/).
@@ -75,9 +75,9 @@ func newGateway(c Config) (*gateway, error) {
 	}
 	g.http = &http.Client{
 		Transport: &http.Transport{
-			DialContext:         (&net.Dialer{Timeout: attempt}).DialContext,
+			DialContext:         (&net.Dialer{Timeout: time.Second}).DialContext,
 			TLSClientConfig:     config,
-			TLSHandshakeTimeout: attempt,
+			TLSHandshakeTimeout: time.Second,
 			MaxIdleConnsPerHost: 16,
 			IdleConnTimeout:     time.Minute,
 		},
@@ -135,24 +135,53 @@ func permanent(err error) bool {
 		errors.As(err, &alert) && alert.Op == "remote error" // a TLS alert
 }
 
-// ask calls one endpoint after the other until one has answered. The error is
-// the last one's.
+// ask calls endpoints until one has answered. Where an answer is late the next
+// is called too, without giving up the first: a member that waits for a leader
+// that is gone does not say so, and what is asked here may be done twice. The
+// error is the last one's.
 func (g *gateway) ask(ctx context.Context, path string, in, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	type result struct {
+		answer json.RawMessage
+		err    error
+	}
+	results := make(chan result)
+	var called int64
+	first := g.current.Load()
+	call := func() {
+		at := first + called
+		g.current.CompareAndSwap(at-1, at) // the one before has failed, or is slow
+		called++
+		go func() {
+			var r result
+			r.err = g.call(ctx, g.endpoints[at%int64(len(g.endpoints))], path, in, &r.answer)
+			select {
+			case results <- r:
+			case <-ctx.Done():
+			}
+		}()
+	}
+	call()
+	late := time.NewTicker(hedge)
+	defer late.Stop()
+	err := error(context.DeadlineExceeded)
 	for {
-		at := g.current.Load()
-		one, cancel := context.WithTimeout(ctx, attempt)
-		err := g.call(one, g.endpoints[at%int64(len(g.endpoints))], path, in, out)
-		cancel()
-		if err == nil || permanent(err) {
-			return err
-		}
-		g.current.CompareAndSwap(at, at+1)
 		select {
+		case r := <-results:
+			if r.err == nil {
+				return json.Unmarshal(r.answer, out)
+			}
+			if err = r.err; permanent(err) {
+				return err
+			}
+			if called < int64(len(g.endpoints)) {
+				call()
+			}
+		case <-late.C:
+			call()
 		case <-ctx.Done():
 			return err
-		case <-time.After(50 * time.Millisecond):
 		}
 	}
 }
@@ -198,6 +227,8 @@ func (g *gateway) authenticate(ctx context.Context, endpoint, stale string) (str
 	if g.token != stale {
 		return g.token, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second) // others wait for it, to ask other endpoints
+	defer cancel()
 	response, err := g.post(ctx, endpoint, "/v3/auth/authenticate", "", map[string]string{"name": g.user, "password": g.password})
 	if err != nil {
 		return "", err

@@ -126,16 +126,14 @@ func (s *Store) follow(ctx context.Context, endpoint string, watched func()) err
 func (s *Store) beat(ctx context.Context, endpoint string) error {
 	ctx, cancel := context.WithTimeout(ctx, beatTimeout)
 	defer cancel()
-	now, err := s.now(ctx, endpoint)
-	if err != nil {
-		return err
-	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if now.Revision < s.at.Revision || s.at.Revision != 0 && now.ClusterID != s.at.ClusterID {
+	before := s.at // while etcd answers, the watch may run ahead of the answer
+	s.mu.Unlock()
+	now, err := s.now(ctx, endpoint)
+	if err == nil && (now.Revision < before.Revision || before.Revision != 0 && now.ClusterID != before.ClusterID) {
 		return errWentBack
 	}
-	return nil
+	return err
 }
 
 // now is where the cluster is, by a read that is linearizable.

@@ -1,0 +1,428 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// process is a program that a test kills, stops and starts again.
+type process struct {
+	t    *testing.T
+	name string
+	args []string
+	url  string // where it is reached
+	log  string // a file
+	cmd  *exec.Cmd
+}
+
+func (p *process) start() {
+	p.t.Helper()
+	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer log.Close()
+	p.cmd = exec.Command(p.name, p.args...)
+	p.cmd.Stderr = log
+	if err := p.cmd.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// kill is kill -9.
+func (p *process) kill() {
+	p.cmd.Process.Kill()
+	p.cmd.Wait()
+}
+
+func (p *process) signal(s os.Signal) { p.cmd.Process.Signal(s) }
+
+// cluster is three members of etcd, and two replicas of the program.
+type cluster struct {
+	t        *testing.T
+	members  []*process
+	replicas []*process
+
+	mu   sync.Mutex
+	live []string // tokens that a client was given and did not revoke
+	dead []string // tokens whose revocation a client was told of
+}
+
+func freeAddrs(t *testing.T, n int) (addrs []string) {
+	t.Helper()
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		addrs = append(addrs, l.Addr().String())
+	}
+	return addrs
+}
+
+func startCluster(t *testing.T) *cluster {
+	t.Helper()
+	if _, err := exec.LookPath("etcd"); err != nil {
+		t.Skip("no etcd here: Debian's etcd-server has it")
+	}
+	c := &cluster{t: t}
+	dir, addrs := t.TempDir(), freeAddrs(t, 8)
+	var peers, endpoints []string
+	for i := range 3 {
+		peers = append(peers, fmt.Sprintf("m%d=http://%s", i, addrs[i]))
+		endpoints = append(endpoints, "http://"+addrs[3+i])
+	}
+	for i := range 3 {
+		c.members = append(c.members, &process{t: t, name: "etcd", url: endpoints[i], log: filepath.Join(dir, fmt.Sprint("etcd", i)), args: []string{
+			"--name", fmt.Sprint("m", i), "--data-dir", filepath.Join(dir, fmt.Sprint("data", i)), "--log-level", "error",
+			"--heartbeat-interval", "100", "--election-timeout", "700",
+			"--listen-peer-urls", "http://" + addrs[i], "--initial-advertise-peer-urls", "http://" + addrs[i],
+			"--listen-client-urls", endpoints[i], "--advertise-client-urls", endpoints[i],
+			"--initial-cluster", strings.Join(peers, ","), "--initial-cluster-token", dir}})
+	}
+	for i := range 2 {
+		addr := addrs[6+i]
+		c.replicas = append(c.replicas, &process{t: t, name: program, url: "http://" + addr, log: filepath.Join(dir, fmt.Sprint("replica", i)),
+			args: []string{"-addr", addr, "-etcd", strings.Join(endpoints, ",")}})
+	}
+	for _, p := range slices.Concat(c.members, c.replicas) {
+		p.start()
+	}
+	t.Cleanup(func() {
+		for _, p := range slices.Concat(c.replicas, c.members) {
+			p.kill()
+		}
+		if t.Failed() {
+			for _, p := range c.replicas {
+				log, _ := os.ReadFile(p.log)
+				t.Logf("%s:\n%s", p.url, regexp.MustCompile(`(?m)^.* msg=login .*\n`).ReplaceAll(log, nil))
+			}
+		}
+	})
+	for _, r := range c.replicas {
+		c.within(10*time.Second, "healthy", func() bool { return c.healthy(r) })
+	}
+	return c
+}
+
+// within waits until something is so.
+func (c *cluster) within(limit time.Duration, what string, is func() bool) time.Duration {
+	c.t.Helper()
+	for began := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+		if is() {
+			return time.Since(began)
+		}
+		if time.Since(began) > limit {
+			c.t.Fatalf("not %s within %v", what, limit)
+		}
+	}
+}
+
+var client = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+
+// ask is one request, with a form if there is one, and what it took.
+func ask(r *process, path, token string, form url.Values) (status int, header http.Header, body string, took time.Duration) {
+	began := time.Now()
+	request, _ := http.NewRequest("GET", r.url+path, nil)
+	if form != nil {
+		request, _ = http.NewRequest("POST", r.url+path, strings.NewReader(form.Encode()))
+		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return 0, nil, err.Error(), time.Since(began)
+	}
+	defer response.Body.Close()
+	text, _ := io.ReadAll(response.Body)
+	return response.StatusCode, response.Header, string(text), time.Since(began)
+}
+
+// healthy wants nothing amiss.
+func (c *cluster) healthy(r *process) bool {
+	status, _, body, _ := ask(r, "/healthz", "", nil)
+	return status == 200 && body == `{"status":"ok"}`
+}
+
+func (c *cluster) login(r *process) (token string, status int, took time.Duration) {
+	status, _, body, took := ask(r, "/token", "", url.Values{"username": {"johndoe"}, "password": {"secret"}})
+	var answer struct {
+		AccessToken string `json:"access_token"`
+	}
+	if json.Unmarshal([]byte(body), &answer); status == 200 {
+		c.mu.Lock()
+		c.live = append(c.live, answer.AccessToken)
+		c.mu.Unlock()
+	}
+	return answer.AccessToken, status, took
+}
+
+// revoke ends the oldest live token.
+func (c *cluster) revoke(r *process) {
+	c.t.Helper()
+	c.mu.Lock()
+	token := c.live[0]
+	c.live = c.live[1:]
+	c.mu.Unlock()
+	if status, _, body, _ := ask(r, "/revoke", "", url.Values{"token": {token}}); status != 200 {
+		c.t.Errorf("revoke: %d %s", status, body)
+	}
+	for _, other := range c.replicas {
+		took := c.within(time.Second, "revoked on "+other.url, func() bool { return me(other, token) == 401 })
+		if other == r && took > 50*time.Millisecond {
+			c.t.Errorf("revoked where it was revoked after %v", took)
+		}
+	}
+	c.mu.Lock()
+	c.dead = append(c.dead, token)
+	c.mu.Unlock()
+}
+
+func me(r *process, token string) int {
+	status, _, _, _ := ask(r, "/users/me", token, nil)
+	return status
+}
+
+// checkLive wants every replica to know every token that a client was given.
+func (c *cluster) checkLive() {
+	c.t.Helper()
+	for _, r := range c.replicas {
+		for _, token := range c.live {
+			if status := me(r, token); status != 200 {
+				c.t.Errorf("%s: a token that was given is %d", r.url, status)
+			}
+		}
+	}
+}
+
+// check wants that and none that was revoked.
+func (c *cluster) check() {
+	c.t.Helper()
+	c.checkLive()
+	for _, r := range c.replicas {
+		for _, token := range c.dead {
+			if status := me(r, token); status != 401 {
+				c.t.Errorf("%s: a token that was revoked is %d", r.url, status)
+			}
+		}
+	}
+}
+
+// loginsGoOn logs in by both replicas for a while, and wants none to fail or to
+// take longer than two seconds.
+func (c *cluster) loginsGoOn(during string) {
+	c.t.Helper()
+	var slowest atomic.Int64
+	var clients sync.WaitGroup
+	end := time.Now().Add(3 * time.Second)
+	for _, r := range c.replicas {
+		clients.Go(func() {
+			for time.Now().Before(end) {
+				_, status, took := c.login(r)
+				if status != 200 || took > 2*time.Second {
+					c.t.Errorf("login during %s: %d after %v", during, status, took)
+				}
+				slowest.Store(max(slowest.Load(), int64(took)))
+			}
+		})
+	}
+	clients.Wait()
+	c.t.Logf("slowest login during %s: %v", during, time.Duration(slowest.Load()).Round(time.Millisecond))
+}
+
+// leader is the members, the leader first.
+func (c *cluster) leader() []*process {
+	c.t.Helper()
+	var members []*process
+	c.within(10*time.Second, "led", func() bool {
+		for i, m := range c.members {
+			response, err := client.Post(m.url+"/v3/maintenance/status", "application/json", strings.NewReader("{}"))
+			if err != nil {
+				return false
+			}
+			var status struct {
+				Header struct {
+					MemberID string `json:"member_id"`
+				}
+				Leader string
+			}
+			err = json.NewDecoder(response.Body).Decode(&status)
+			response.Body.Close()
+			if err == nil && status.Leader == status.Header.MemberID {
+				members = append([]*process{m}, slices.Delete(slices.Clone(c.members), i, i+1)...)
+				return true
+			}
+		}
+		return false
+	})
+	return members
+}
+
+// TestReplicas does to a cluster what machines do.
+func TestReplicas(t *testing.T) {
+	c := startCluster(t)
+	a, b := c.replicas[0], c.replicas[1]
+
+	for range 10 {
+		token, status, _ := c.login(a)
+		if got := me(b, token); status != 200 || got != 200 {
+			t.Errorf("login %d, and on the other replica at once %d", status, got)
+		}
+	}
+	c.revoke(a)
+	c.revoke(b)
+
+	t.Log("kill -9 of a replica")
+	c.login(b)
+	b.kill()
+	b.start()
+	c.within(5*time.Second, "healthy", func() bool { return c.healthy(b) })
+	c.check()
+
+	for _, tt := range []struct {
+		name     string
+		leader   bool
+		down, up func(*process)
+	}{
+		{"kill -9 of a follower", false, (*process).kill, (*process).start},
+		{"kill -9 of the leader", true, (*process).kill, (*process).start},
+		{"stop of a follower", false, func(p *process) { p.signal(syscall.SIGSTOP) }, func(p *process) { p.signal(syscall.SIGCONT) }},
+		{"stop of the leader", true, func(p *process) { p.signal(syscall.SIGSTOP) }, func(p *process) { p.signal(syscall.SIGCONT) }},
+	} {
+		t.Log(tt.name)
+		members := c.leader()
+		victim := members[0]
+		if !tt.leader {
+			victim = members[1]
+		}
+		tt.down(victim)
+		c.loginsGoOn(tt.name)
+		c.revoke(a)
+		c.revoke(b)
+		c.check()
+		tt.up(victim)
+		for _, r := range c.replicas {
+			c.within(10*time.Second, "healthy", func() bool { return c.healthy(r) })
+		}
+		c.check()
+	}
+
+	t.Log("the quorum lost")
+	members := c.leader()
+	members[0].kill()
+	members[1].kill()
+	for _, r := range c.replicas {
+		c.within(5*time.Second, "aware of it", func() bool {
+			status, _, body, _ := ask(r, "/healthz", "", nil)
+			return status == 200 && body == `{"status":"ok","detail":"etcd cannot be reached"}`
+		})
+	}
+	c.checkLive()
+	for path, form := range map[string]url.Values{
+		"/token":  {"username": {"johndoe"}, "password": {"secret"}},
+		"/revoke": {"token": {c.live[0]}},
+	} {
+		status, header, body, took := ask(a, path, "", form)
+		if status != 503 || header.Get("Retry-After") == "" || took > 5*time.Second {
+			t.Errorf("%s without a quorum: %d %v %s after %v", path, status, header, body, took)
+		}
+	}
+	if status := me(a, "nobody's"); status != 503 {
+		t.Errorf("a token that cannot be asked for: %d", status)
+	}
+	members[0].start()
+	members[1].start()
+	for _, r := range c.replicas {
+		took := c.within(20*time.Second, "healthy", func() bool { return c.healthy(r) })
+		t.Logf("healthy again after %v", took.Round(time.Millisecond))
+	}
+	c.loginsGoOn("the quorum's return")
+	// One revocation was answered with 503; whether it was carried out is not known.
+	c.live = c.live[1:]
+	c.revoke(a)
+	c.check()
+
+	t.Log("a million look-ups while logins go on")
+	stop := make(chan struct{})
+	var logins sync.WaitGroup
+	logins.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if _, status, took := c.login(b); status != 200 {
+				t.Errorf("login: %d after %v", status, took)
+			}
+		}
+	})
+	tokens := slices.Clone(c.live)
+	var lookups sync.WaitGroup
+	began := time.Now()
+	for i := range 20 {
+		lookups.Go(func() {
+			if err := lookUp(c.replicas[i%2], tokens, 50_000); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	lookups.Wait()
+	t.Logf("%.0f look-ups a second", 1e6/time.Since(began).Seconds())
+	close(stop)
+	logins.Wait()
+	c.check()
+}
+
+// lookUp sends n requests for /users/me over one connection, a hundred at a
+// time, and wants 200 for each.
+func lookUp(r *process, tokens []string, n int) error {
+	conn, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	answers := bufio.NewReader(conn)
+	for sent := 0; sent < n; {
+		var batch bytes.Buffer
+		for range 100 {
+			fmt.Fprintf(&batch, "GET /users/me HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\n\r\n", tokens[sent%len(tokens)])
+			sent++
+		}
+		if _, err := conn.Write(batch.Bytes()); err != nil {
+			return err
+		}
+		for range 100 {
+			response, err := http.ReadResponse(answers, nil)
+			if err != nil {
+				return err
+			}
+			io.Copy(io.Discard, response.Body)
+			response.Body.Close()
+			if response.StatusCode != 200 {
+				return fmt.Errorf("look-up: %s", response.Status)
+			}
+		}
+	}
+	return nil
+}
