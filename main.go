@@ -26,7 +26,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -64,11 +63,7 @@ var docs embed.FS
 
 // docsRoutes are /docs, with what its page loads, and /openapi.json.
 func docsRoutes(assetsDir string) ([]router.Route, error) {
-	own, err := fs.Sub(docs, "docs")
-	if err != nil {
-		return nil, err
-	}
-	files, err := swaggerui.Files(own, assetsDir)
+	files, err := swaggerui.Files(docs, assetsDir)
 	list := []router.Route{resource("GET", "/", http.RedirectHandler("/docs", http.StatusTemporaryRedirect))}
 	for _, file := range files {
 		list = append(list, resource("GET", file.Path, file))
@@ -223,13 +218,13 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 		return fmt.Errorf("-addr: %w", err)
 	}
 	defer listener.Close()
-	if err := a.users.load(); err != nil {
-		return err
-	}
 	if cfg.etcd.On() {
 		if a.tokens, err = etcd.New(ctx, cfg.etcd, log); err != nil {
 			return err
 		}
+	}
+	if err := a.users.load(); err != nil {
+		return err
 	}
 	log.Info("listening", "addr", listener.Addr().String(), "tls", cfg.tlsCert != "", "token_ttl", cfg.tokenTTL)
 

@@ -49,7 +49,7 @@ type File struct {
 
 // Files are the files of the documentation: /openapi.json, /docs, and what the
 // page loads from below /docs/. They are made of openapi.json, page.html,
-// page.css and page.js in own; in page.html {{version}}, {{from}}, {{script}} and
+// page.css and page.js in own's folder docs; in page.html {{version}}, {{from}}, {{script}} and
 // {{style}} become the version of Swagger UI, where it comes from, and the hashes.
 //
 // With assetsDir, Swagger UI too comes from here, out of that folder, which
@@ -77,13 +77,13 @@ func Files(own fs.FS, assetsDir string) ([]File, error) {
 		{"/docs/page.css", "page.css", css},
 		{"/docs/page.js", "page.js", js},
 	} {
-		body, err := fs.ReadFile(own, f.name)
+		body, err := fs.ReadFile(own, "docs/"+f.name)
 		if err != nil {
 			return nil, err
 		}
 		files = append(files, newFile(f.path, f.kind, body))
 	}
-	text, err := fs.ReadFile(own, "page.html")
+	text, err := fs.ReadFile(own, "docs/page.html")
 	if err != nil {
 		return nil, err
 	}
