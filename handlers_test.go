@@ -651,6 +651,74 @@ func TestDescription(t *testing.T) {
 	}
 }
 
+// brokenStore is a store that cannot be reached, and knows the tokens that it
+// knew before.
+type brokenStore struct {
+	*tokens.Memory
+	up bool
+}
+
+func (s brokenStore) Put(context.Context, tokens.Key, *tokens.Record) error {
+	return tokens.ErrUnavailable
+}
+
+func (s brokenStore) Find(ctx context.Context, key tokens.Key) (*tokens.Record, error) {
+	if record, _ := s.Memory.Find(ctx, key); record != nil {
+		return record, nil
+	}
+	return nil, tokens.ErrUnavailable
+}
+
+func (s brokenStore) Delete(context.Context, tokens.Key) error { return tokens.ErrUnavailable }
+
+func (s brokenStore) Status() (bool, string) { return s.up, "what is amiss" }
+
+func TestStoreUnavailable(t *testing.T) {
+	s := newService(t, testUsers())
+	known := s.login("gate", "introspect")
+	const resource, protocol = `{"detail":"The tokens cannot be reached, try again later"}`,
+		`{"detail":"The tokens cannot be reached, try again later","error":"temporarily_unavailable","error_description":"The tokens cannot be reached, try again later"}`
+	for _, tt := range []struct {
+		name          string
+		up            bool
+		method, path  string
+		bearer, token string
+		status        int
+		body          string
+	}{
+		{"login", true, "POST", "/token", "", "", 503, protocol},
+		{"a known token", true, "GET", "/users/me", known, "", 200, `{"username":"gate","email":null,"full_name":null,"disabled":null}`},
+		{"an unknown token", true, "GET", "/users/me", "unknown", "", 503, resource},
+		{"no token", true, "GET", "/users/me", "", "", 401, `{"detail":"Not authenticated"}`},
+		{"revoke a known token", true, "POST", "/revoke", "", known, 503, protocol},
+		{"revoke an unknown token", true, "POST", "/revoke", "", "unknown", 503, protocol},
+		{"introspect an unknown token", true, "POST", "/introspect", known, "unknown", 503, protocol},
+		{"introspect by an unknown token", true, "POST", "/introspect", "unknown", known, 503, protocol},
+		{"healthz", true, "GET", "/healthz", "", "", 200, `{"status":"ok","detail":"what is amiss"}`},
+		{"healthz before the first list", false, "GET", "/healthz", "", "", 503, resource},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s.auth.tokens = brokenStore{s.memory, tt.up}
+			r := httptest.NewRequest(tt.method, tt.path, strings.NewReader("username=johndoe&password=secret&token="+tt.token))
+			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			if tt.bearer != "" {
+				r.Header.Set("Authorization", "Bearer "+tt.bearer)
+			}
+			w := s.do(r)
+			retry := ""
+			if tt.status == 503 {
+				retry = "1"
+			}
+			if w.Code != tt.status || w.Body.String() != tt.body || w.Header().Get("Retry-After") != retry {
+				t.Errorf("%d %s, Retry-After %q; want %d %s", w.Code, w.Body, w.Header().Get("Retry-After"), tt.status, tt.body)
+			}
+		})
+	}
+	if text := s.log.String(); strings.Contains(text, "token revoked") {
+		t.Errorf("the log has a revocation that was not:\n%s", text)
+	}
+}
+
 func TestCORS(t *testing.T) {
 	preflight := map[string]string{"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
 	const exposed = "WWW-Authenticate, Retry-After"
@@ -1015,6 +1083,11 @@ func TestFlags(t *testing.T) {
 		{"any origin and one more", "-cors-origins *,https://a.example", "", `invalid value "*,https://a.example" for flag -cors-origins: * is any origin and stands alone`},
 		{"docs assets not there", "-docs-assets " + dir, "", "-docs-assets: open " + dir + "/swagger-ui-bundle.js: no such file or directory"},
 		{"docs assets of another version", "", "OAUTH2_DOCS_ASSETS=" + other, "-docs-assets: " + other + "/swagger-ui-bundle.js is not the one of swagger-ui-dist " + swaggerui.Version},
+		{"etcd's certificate alone", "-etcd https://127.0.0.1:1 -etcd-cert a", "", "-etcd-cert and -etcd-key go together: give both or neither"},
+		{"etcd's user and no etcd", "", "OAUTH2_ETCD_USER=a", "certificates or a user for etcd, but no -etcd"},
+		{"etcd's prefix empty", "-etcd http://127.0.0.1:1 -etcd-prefix=", "", "-etcd-prefix must not be empty"},
+		{"etcd no URL", "-addr 127.0.0.1:0", "OAUTH2_ETCD=localhost:2379", "-etcd: endpoint 1 is not of the form http://host:2379"},
+		{"etcd's password on the command line", "-etcd-password a", "", "flag provided but not defined: -etcd-password"},
 		{"docs neither on nor off", "-docs=maybe", "", `invalid boolean value "maybe" for -docs: `},
 		{"no users file", "-addr 127.0.0.1:0 -users /nonexistent", "", "open /nonexistent: no such file or directory"},
 		{"users file by the environment", "-addr 127.0.0.1:0", "OAUTH2_USERS=/nonexistent", "open /nonexistent: no such file or directory"},
