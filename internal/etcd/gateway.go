@@ -90,7 +90,7 @@ func newGateway(c Config) (*gateway, error) {
 // apiError is an answer of etcd that is no success. Code is gRPC's.
 type apiError struct {
 	status  int
-	Message string `json:"error"`
+	Message string `json:"message"`
 	Code    int    `json:"code"`
 }
 

@@ -160,7 +160,7 @@ func (s *Store) end() []byte {
 
 // list makes the memory what etcd holds at one revision, page by page.
 func (s *Store) list(ctx context.Context, endpoint string) error {
-	const page = 2000
+	const page = 10_000
 	listed := make(map[tokens.Key]bool)
 	start, at := []byte(s.prefix), header{}
 	for {
