@@ -6,6 +6,7 @@
 //	go run .                 all of it, some ten minutes
 //	go run . -rounds 1 -seconds 2 -tokens 1000   a first look
 //	go run . -rounds 0       the service beside a bare net/http handler alone
+//	go run . -etcd           a replica that has etcd beside a service of one machine alone
 //	go run . -spray          the guessers try another username each time
 package main
 
@@ -27,6 +28,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/crypto/bcrypt"
@@ -61,6 +63,7 @@ func main() {
 	seconds := flag.Int("seconds", 5, "length of each load")
 	tokens := flag.Int("tokens", 100_000, "live tokens to measure the memory with")
 	spray := flag.Bool("spray", false, "guess at another username each time")
+	etcd := flag.Bool("etcd", false, "compare a replica that has etcd with a service of one machine, alone")
 	flag.Parse()
 	switch *serve {
 	case "bare":
@@ -68,13 +71,13 @@ func main() {
 	case "go-oauth2":
 		serveGoOAuth2(*serveAddr)
 	}
-	if err := bench(*rounds, *seconds, *tokens, *spray); err != nil {
+	if err := bench(*rounds, *seconds, *tokens, *spray, *etcd); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func bench(rounds, seconds, tokens int, spray bool) error {
+func bench(rounds, seconds, tokens int, spray, etcd bool) error {
 	if _, err := exec.LookPath("wrk"); err != nil {
 		return err
 	}
@@ -89,6 +92,9 @@ func bench(rounds, seconds, tokens int, spray bool) error {
 		if out, err := build.CombinedOutput(); err != nil {
 			return fmt.Errorf("go build: %w\n%s", err, out)
 		}
+	}
+	if etcd {
+		return besideEtcd(dir, tokens)
 	}
 	script := "wrk.method = 'POST'\nwrk.headers['Content-Type'] = 'application/x-www-form-urlencoded'\n"
 	form := "grant_type=password&client_id=app&client_secret=any&password=wrong&username="
@@ -134,7 +140,7 @@ func bench(rounds, seconds, tokens int, spray bool) error {
 		}
 		fmt.Fprintf(os.Stderr, "%d tokens: %s\n", tokens, p.name)
 		measured, err := measure(p, dir, bcrypt.MinCost, func(m *row, _ string, rss func() float64) error {
-			if err := fill(tokens); err != nil {
+			if err := fill(addr, tokens); err != nil {
 				return err
 			}
 			m.filled = rss()
@@ -156,25 +162,27 @@ func bench(rounds, seconds, tokens int, spray bool) error {
 	return err
 }
 
-// besideBare compares the service, which is up, with a bare net/http handler:
-// forty turns of one second each, in an order that chance decides, since what
-// else the machine does changes from second to second.
+// besideBare compares the service, which is up, with a bare net/http handler.
 func besideBare(dir, token string) error {
 	const bareAddr = "127.0.0.1:18001"
-	bare := exec.Command(filepath.Join(dir, "bench"), "-serve", "bare", "-addr", bareAddr)
-	if err := bare.Start(); err != nil {
+	stop, err := start(filepath.Join(dir, "bench"), "-serve", "bare", "-addr", bareAddr)
+	if err != nil {
 		return err
 	}
-	defer func() {
-		bare.Process.Kill()
-		bare.Wait()
-	}()
+	defer stop()
+	return inTurn("the service", addr, token, "a bare net/http handler", bareAddr, token)
+}
+
+// inTurn loads /users/me at two addresses: forty turns of one second each, in
+// an order that chance decides, since what else the machine does changes from
+// second to second.
+func inTurn(name, addr, token, otherName, otherAddr, otherToken string) error {
 	var rates [2][]float64
 	var ratios []float64
 	for range 40 {
 		var turn [2]float64
 		for _, i := range rand.Perm(2) {
-			rate, _, err := wrk([]string{addr, bareAddr}[i], 1, token)
+			rate, _, err := wrk([]string{addr, otherAddr}[i], 1, []string{token, otherToken}[i])
 			if err != nil {
 				return err
 			}
@@ -183,9 +191,133 @@ func besideBare(dir, token string) error {
 		}
 		ratios = append(ratios, turn[0]/turn[1])
 	}
-	fmt.Printf("\n`/users/me` %.0f requests/s, a bare net/http handler in turn with it %.0f; median of the ratios %.3f\n",
-		median(rates[0]), median(rates[1]), median(ratios))
+	fmt.Printf("\n`/users/me`, requests/s: %s %.0f, %s in turn with it %.0f; median of the ratios %.3f\n",
+		name, median(rates[0]), otherName, median(rates[1]), median(ratios))
 	return nil
+}
+
+// start starts a program, which stop kills.
+func start(name string, args ...string) (stop func(), err error) {
+	cmd := exec.Command(name, args...)
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	return func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	}, nil
+}
+
+// besideEtcd compares a replica that shares its tokens by etcd with a service
+// of one machine, and tells how soon a replica that starts is healthy.
+func besideEtcd(dir string, tokens int) error {
+	const (
+		etcdURL   = "http://127.0.0.1:18079"
+		aloneAddr = "127.0.0.1:18001"
+	)
+	users := filepath.Join(dir, "users.json")
+	program := filepath.Join(dir, "simple-oauth2")
+	stop, err := start("etcd", "--data-dir", filepath.Join(dir, "etcd"), "--log-level", "error", "--listen-client-urls", etcdURL,
+		"--advertise-client-urls", etcdURL, "--listen-peer-urls", "http://127.0.0.1:18080")
+	if err != nil {
+		return err
+	}
+	defer stop()
+	p := peer{"with etcd", func(_, users string) *exec.Cmd {
+		return exec.Command(program, "-addr", addr, "-users", users, "-etcd", etcdURL, "-max-failures", "0")
+	}, nil}
+	healthy := func(addr string) error {
+		for began := time.Now(); ; time.Sleep(time.Millisecond) {
+			response, err := http.Get("http://" + addr + "/healthz")
+			if err == nil {
+				response.Body.Close()
+				if response.StatusCode == http.StatusOK {
+					return nil
+				}
+			}
+			if time.Since(began) > time.Minute {
+				return errors.New("not healthy")
+			}
+		}
+	}
+	_, err = measure(p, dir, bcrypt.MinCost, func(*row, string, func() float64) error {
+		if err := healthy(addr); err != nil {
+			return err
+		}
+		return fill(addr, tokens)
+	})
+	if err != nil {
+		return err
+	}
+	alone := exec.Command(program, "-addr", aloneAddr, "-users", users, "-max-failures", "0")
+	if err := alone.Start(); err != nil {
+		return err
+	}
+	defer func() {
+		alone.Process.Kill()
+		alone.Wait()
+	}()
+	if err := healthy(aloneAddr); err != nil {
+		return err
+	}
+	if err := fill(aloneAddr, tokens); err != nil {
+		return err
+	}
+	began := time.Now()
+	_, err = measure(p, dir, bcrypt.DefaultCost, func(_ *row, token string, rss func() float64) error {
+		if err := healthy(addr); err != nil {
+			return err
+		}
+		took := time.Since(began).Seconds()
+		var status struct {
+			Size float64 `json:"dbSize,string"`
+		}
+		response, err := http.Post(etcdURL+"/v3/maintenance/status", "application/json", strings.NewReader("{}"))
+		if err != nil {
+			return err
+		}
+		defer response.Body.Close()
+		if err := json.NewDecoder(response.Body).Decode(&status); err != nil {
+			return err
+		}
+		fmt.Printf("\nhealthy %.1f s after its start with %d tokens in etcd, %.0f MB; etcd's database takes %.0f bytes a token\n",
+			took, tokens, rss(), status.Size/float64(tokens))
+		alone.Process.Signal(syscall.SIGHUP) // for the hash of the usual cost, which measure has written
+		aloneToken, _, err := login(http.DefaultClient, aloneAddr, "secret")
+		if err != nil {
+			return err
+		}
+		if err := inTurn("with etcd", addr, token, "without", aloneAddr, aloneToken); err != nil {
+			return err
+		}
+		for _, at := range []string{addr, aloneAddr, addr, aloneAddr} {
+			rate, err := logins(dir, at)
+			if err != nil {
+				return err
+			}
+			fmt.Printf("logins/s at %s (%s has etcd): %.1f\n", at, addr, rate)
+		}
+		return nil
+	})
+	return err
+}
+
+// logins is how many logins a second eight clients get.
+func logins(dir, addr string) (float64, error) {
+	script := filepath.Join(dir, "login.lua")
+	text := "wrk.method = 'POST'\nwrk.headers['Content-Type'] = 'application/x-www-form-urlencoded'\nwrk.body = 'username=johndoe&password=secret'\n"
+	if err := os.WriteFile(script, []byte(text), 0o600); err != nil {
+		return 0, err
+	}
+	out, err := exec.Command("wrk", "-t1", "-c8", "-d10s", "--timeout", "60s", "-s", script, "http://"+addr+"/token").CombinedOutput()
+	if err != nil {
+		return 0, err
+	}
+	found := perSecond.FindSubmatch(out)
+	if wrong := not200.Find(out); wrong != nil || found == nil {
+		return 0, fmt.Errorf("wrk: %s", out)
+	}
+	return strconv.ParseFloat(string(found[1]), 64)
 }
 
 // measure starts p with a user whose hash has the cost, checks that it answers
@@ -240,11 +372,11 @@ func measure(p peer, dir string, cost int, take func(m *row, token string, rss f
 
 // check wants the tutorial's answers, and returns a token.
 func check() (string, error) {
-	token, status, err := login(http.DefaultClient, "secret")
+	token, status, err := login(http.DefaultClient, addr, "secret")
 	if err != nil || status != 200 {
 		return "", fmt.Errorf("right password: %d %w", status, err)
 	}
-	if _, status, err := login(http.DefaultClient, "wrong"); err != nil || status/100 != 4 && status != 500 {
+	if _, status, err := login(http.DefaultClient, addr, "wrong"); err != nil || status/100 != 4 && status != 500 {
 		return "", fmt.Errorf("wrong password: %d %w", status, err)
 	}
 	for _, tt := range []struct {
@@ -266,7 +398,7 @@ func check() (string, error) {
 	return token, nil
 }
 
-func login(client *http.Client, password string) (token string, status int, err error) {
+func login(client *http.Client, addr, password string) (token string, status int, err error) {
 	response, err := client.PostForm("http://"+addr+"/token", url.Values{"username": {"johndoe"}, "password": {password},
 		"grant_type": {"password"}, "client_id": {"app"}, "client_secret": {"any"}})
 	if err != nil {
@@ -305,7 +437,7 @@ func load(p peer, dir string, seconds int, token string, m *row) (err error) {
 			case <-time.After(time.Second):
 			}
 			began := time.Now()
-			_, status, err := login(client, "secret")
+			_, status, err := login(client, addr, "secret")
 			if err != nil || status != 200 {
 				m.refused++
 			}
@@ -346,14 +478,15 @@ func wrk(addr string, seconds int, token string) (rate, latency float64, err err
 }
 
 // fill logs in until n tokens are out.
-func fill(n int) error {
+func fill(addr string, n int) error {
 	var clients sync.WaitGroup
-	failed := make(chan error, 8)
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 8}}
-	for range 8 {
+	const at = 14 // not more than may wait of one address
+	failed := make(chan error, at)
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: at}}
+	for range at {
 		clients.Go(func() {
-			for range n / 8 {
-				if _, status, err := login(client, "secret"); err != nil || status != 200 {
+			for range n / at {
+				if _, status, err := login(client, addr, "secret"); err != nil || status != 200 {
 					failed <- fmt.Errorf("login: %d %w", status, err)
 					return
 				}
