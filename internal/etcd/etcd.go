@@ -190,8 +190,18 @@ func (s *Store) Run(ctx context.Context) {
 
 func (s *Store) keyOf(key tokens.Key) []byte { return []byte(s.prefix + hex.EncodeToString(key[:])) }
 
-// parse is keyOf back; false is a key that is none of this store's.
-func (s *Store) parse(name []byte) (key tokens.Key, ok bool) {
+// parse is the token that a key and a value are, or nil if they are none; what
+// else is under the prefix is left alone.
+func (s *Store) parse(kv keyValue) (tokens.Key, *tokens.Record) {
+	key, ok := s.parseKey(kv.Key)
+	if !ok {
+		return key, nil
+	}
+	return key, kv.record()
+}
+
+// parseKey is keyOf back.
+func (s *Store) parseKey(name []byte) (key tokens.Key, ok bool) {
 	text, ok := strings.CutPrefix(string(name), s.prefix)
 	if !ok || len(text) != hex.EncodedLen(len(key)) {
 		return key, false

@@ -235,7 +235,7 @@ func TestForeignKeys(t *testing.T) {
 	s, _ := run(t, Config{Endpoints: m.endpoint, Prefix: "/p/"})
 	m.ask("/v3/kv/put", map[string]any{"key": []byte(name), "value": []byte("[]")})
 	put(t, s, s)
-	if key, _ := s.parse([]byte(name)); key != (tokens.Key{}) {
+	if key, _ := s.parseKey([]byte(name)); key != (tokens.Key{}) {
 		if record, err := s.Find(t.Context(), key); record != nil || err != nil {
 			t.Errorf("found %v, %v", record, err)
 		}

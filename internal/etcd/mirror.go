@@ -161,7 +161,7 @@ func (s *Store) end() []byte {
 // list makes the memory what etcd holds at one revision, page by page.
 func (s *Store) list(ctx context.Context, endpoint string) error {
 	const page = 10_000
-	listed := make(map[tokens.Key]bool)
+	listed := make(map[tokens.Key]*tokens.Record)
 	start, at := []byte(s.prefix), header{}
 	for {
 		var answer struct {
@@ -180,8 +180,8 @@ func (s *Store) list(ctx context.Context, endpoint string) error {
 			at = answer.Header
 		}
 		for _, kv := range answer.KVs {
-			if key, ok := s.put(kv); ok {
-				listed[key] = true
+			if key, record := s.parse(kv); record != nil {
+				listed[key] = record
 			}
 			start = append(kv.Key, 0)
 		}
@@ -189,24 +189,18 @@ func (s *Store) list(ctx context.Context, endpoint string) error {
 			break
 		}
 	}
-	s.memory.Retain(func(key tokens.Key) bool { return listed[key] })
+	// At once, and only now: what was revoked since the first page is live in
+	// this list, until the watch tells.
+	for key, record := range listed {
+		s.memory.Put(ctx, key, record)
+	}
+	s.memory.Retain(func(key tokens.Key) bool { return listed[key] != nil })
 	s.setRevision(at)
 	s.mu.Lock()
 	s.up = true
 	s.mu.Unlock()
 	s.log.Info("tokens listed", "tokens", len(listed), "etcd", endpoint)
 	return nil
-}
-
-// put takes over a token. What is under the prefix and is no token is left alone.
-func (s *Store) put(kv keyValue) (tokens.Key, bool) {
-	key, ok := s.parse(kv.Key)
-	record := kv.record()
-	if !ok || record == nil {
-		return key, false
-	}
-	s.memory.Put(context.Background(), key, record)
-	return key, true
 }
 
 // watch takes over what changes after the memory's revision.
@@ -257,10 +251,12 @@ func (s *Store) watch(ctx context.Context, endpoint string, watched func()) erro
 			continue
 		}
 		for _, event := range result.Events {
-			if event.Type != "DELETE" {
-				s.put(event.KV)
-			} else if key, ok := s.parse(event.KV.Key); ok {
-				s.memory.Delete(ctx, key)
+			if event.Type == "DELETE" {
+				if key, ok := s.parseKey(event.KV.Key); ok {
+					s.memory.Delete(ctx, key)
+				}
+			} else if key, record := s.parse(event.KV); record != nil {
+				s.memory.Put(ctx, key, record)
 			}
 		}
 		// Not the header's, which may be ahead of what this watch was told.
