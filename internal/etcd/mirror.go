@@ -203,10 +203,13 @@ func (s *Store) list(ctx context.Context, endpoint string) error {
 	return nil
 }
 
-// watch takes over what changes after the memory's revision.
+// watch takes over what changes after the memory's revision. It watches from
+// that revision on, not from the next one: if etcd has just compacted to the
+// next one and that was a revocation, older releases tell neither of them
+// (https://github.com/etcd-io/etcd/issues/18089).
 func (s *Store) watch(ctx context.Context, endpoint string, watched func()) error {
 	stream, err := s.gateway.open(ctx, endpoint, "/v3/watch", map[string]any{"create_request": map[string]any{
-		"key": []byte(s.prefix), "range_end": s.end(), "start_revision": s.at.Revision + 1, "progress_notify": true,
+		"key": []byte(s.prefix), "range_end": s.end(), "start_revision": s.at.Revision, "progress_notify": true,
 	}})
 	if err != nil {
 		return err
@@ -251,6 +254,9 @@ func (s *Store) watch(ctx context.Context, endpoint string, watched func()) erro
 			continue
 		}
 		for _, event := range result.Events {
+			if event.KV.ModRevision <= s.at.Revision {
+				continue
+			}
 			if event.Type == "DELETE" {
 				if key, ok := s.parseKey(event.KV.Key); ok {
 					s.memory.Delete(ctx, key)
