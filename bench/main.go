@@ -3,7 +3,7 @@
 // FastAPI, Debian's python3-fastapi, uvicorn, python3-bcrypt and
 // python3-multipart; a peer that cannot be started is left out, with a word.
 //
-//	go run .                 all of it, some ten minutes
+//	go run .                 all of it, some twelve minutes
 //	go run . -rounds 1 -seconds 2 -tokens 1000   a first look
 //	go run . -rounds 0       the service beside a bare net/http handler alone
 //	go run . -etcd           a replica that has etcd beside a service of one machine alone
@@ -60,7 +60,7 @@ func main() {
 	serve := flag.String("serve", "", "be a peer instead: bare or go-oauth2")
 	serveAddr := flag.String("addr", addr, "the peer's address")
 	rounds := flag.Int("rounds", 3, "rounds to take the median of")
-	seconds := flag.Int("seconds", 5, "length of each load")
+	seconds := flag.Int("seconds", 10, "length of each load")
 	tokens := flag.Int("tokens", 100_000, "live tokens to measure the memory with")
 	spray := flag.Bool("spray", false, "guess at another username each time")
 	etcd := flag.Bool("etcd", false, "compare a replica that has etcd with a service of one machine, alone")

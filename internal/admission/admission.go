@@ -36,7 +36,7 @@ const (
 	share      = 16               // logins of one address that may wait
 	maxWaiting = 256              // logins that may wait in all
 	maxWait    = 10 * time.Second // of one login
-	restFor    = 3                // times what a wrong password took, before the address's next turn
+	restFor    = 7                // times what a wrong password took, before the address's next turn: at cost 10, a share's last turn comes within maxWait
 	maxPairs   = 1 << 15          // counts of wrong passwords that are surely kept
 )
 
