@@ -1146,7 +1146,7 @@ func TestHashCommand(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var stdout bytes.Buffer
-			err := hashPassword(strings.Fields(tt.args), strings.NewReader(tt.stdin), &stdout)
+			err := usersfile.Hash(strings.Fields(tt.args), strings.NewReader(tt.stdin), &stdout)
 			if tt.err != "" {
 				if err == nil || err.Error() != tt.err || stdout.Len() > 0 {
 					t.Errorf("error %v, want %s; printed %q", err, tt.err, &stdout)

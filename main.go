@@ -45,6 +45,7 @@ import (
 	"simple-oauth2/internal/router"
 	"simple-oauth2/internal/swaggerui"
 	"simple-oauth2/internal/tokens"
+	"simple-oauth2/internal/usersfile"
 )
 
 // routes is the whole service: each path, and the dependencies it hangs on.
@@ -263,7 +264,7 @@ func main() {
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	var err error
 	if len(os.Args) > 1 && os.Args[1] == "hash" {
-		err = hashPassword(os.Args[2:], os.Stdin, os.Stdout)
+		err = usersfile.Hash(os.Args[2:], os.Stdin, os.Stdout)
 	} else {
 		err = run(ctx, os.Args[1:], os.Getenv, os.Stderr)
 	}

@@ -1,10 +1,7 @@
 package main
 
 import (
-	"errors"
-	"flag"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -147,41 +144,4 @@ func (u *users) authenticate(username, password string) (*storedUser, bool) {
 		return nil, false
 	}
 	return user, true
-}
-
-// hashPassword is the command simple-oauth2 hash: it reads a password, with or
-// without a line's end, and prints the hash that a users file takes.
-func hashPassword(args []string, stdin io.Reader, stdout io.Writer) error {
-	flags := flag.NewFlagSet("hash", flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	cost := flags.Int("cost", 12, "")
-	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
-		_, err = fmt.Fprintln(stdout, "usage: simple-oauth2 hash [-cost N] <password.txt")
-		return err
-	} else if err != nil {
-		return err
-	}
-	if flags.NArg() > 0 {
-		return errors.New("unexpected argument: the password is read from standard input")
-	}
-	if *cost < bcrypt.MinCost || *cost > usersfile.MaxCost {
-		return fmt.Errorf("-cost %d: it must be from %d to %d", *cost, bcrypt.MinCost, usersfile.MaxCost)
-	}
-	text, err := io.ReadAll(stdin)
-	if err != nil {
-		return err
-	}
-	password := strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
-	switch {
-	case password == "":
-		return errors.New("the password is empty")
-	case strings.ContainsAny(password, "\r\n"):
-		return errors.New("the password has more than one line")
-	}
-	hash, err := bcrypt.GenerateFromPassword([]byte(password), *cost)
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(stdout, "%s\n", hash)
-	return err
 }
