@@ -319,9 +319,11 @@ func TestReplicas(t *testing.T) {
 			victim = members[1]
 		}
 		tt.down(victim)
-		c.loginsGoOn(tt.name)
+		var logins sync.WaitGroup
+		logins.Go(func() { c.loginsGoOn(tt.name) })
 		c.revoke(a)
 		c.revoke(b)
+		logins.Wait()
 		c.check()
 		tt.up(victim)
 		for _, r := range c.replicas {
