@@ -17,6 +17,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"strings"
@@ -45,8 +46,9 @@ type Store struct {
 }
 
 // New is a store that is up once Run has listed what is in etcd. An endpoint
-// that is reached and refuses, by its certificate or the password say, is
-// an error; one that cannot be reached yet is not.
+// that is reached and refuses, by its certificate or the password say, or that
+// is http where https was said, is an error; one that cannot be reached yet is
+// not.
 func New(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 	g, err := newGateway(c)
 	if err != nil {
@@ -67,7 +69,14 @@ func New(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 		checks.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, time.Second)
 			defer cancel()
-			if _, err := s.now(ctx, endpoint); permanent(err) {
+			_, err := s.now(ctx, endpoint)
+			if errors.Is(err, io.EOF) {
+				time.Sleep(100 * time.Millisecond) // a member that hung up because it died refuses by then
+				_, err = s.now(ctx, endpoint)
+			}
+			if errors.Is(err, io.EOF) {
+				errs[i] = fmt.Errorf("-etcd %s: it hangs up, is it http or https?", endpoint)
+			} else if permanent(err) {
 				errs[i] = fmt.Errorf("-etcd %s: %w", endpoint, err)
 			}
 		})

@@ -239,10 +239,19 @@ func TestForeignKeys(t *testing.T) {
 	s, _ := run(t, Config{Endpoints: m.endpoint, Prefix: "/p/"})
 	m.ask("/v3/kv/put", map[string]any{"key": []byte(name), "value": []byte("[]")})
 	put(t, s, s)
-	if key, _ := s.parseKey([]byte(name)); key != (tokens.Key{}) {
-		if record, err := s.Find(t.Context(), key); record != nil || err != nil {
-			t.Errorf("found %v, %v", record, err)
-		}
+	key, ok := s.parseKey([]byte(name))
+	if record, err := s.Find(t.Context(), key); !ok || record != nil || err != nil {
+		t.Errorf("key %x, %v; found %v, %v", key, ok, record, err)
+	}
+}
+
+// TestTLSWhereThereIsNone asks an etcd that does not speak it.
+func TestTLSWhereThereIsNone(t *testing.T) {
+	t.Parallel()
+	endpoint := strings.Replace(startEtcd(t).endpoint, "http", "https", 1)
+	_, err := New(t.Context(), Config{Endpoints: endpoint, Prefix: "/p/"}, slog.New(slog.DiscardHandler))
+	if want := "-etcd " + endpoint + ": it hangs up, is it http or https?"; err == nil || err.Error() != want {
+		t.Errorf("error %v, want %s", err, want)
 	}
 }
 
@@ -489,12 +498,15 @@ func TestSecured(t *testing.T) {
 		{"prefix not the user's", func(c *Config) { c.Prefix = "/q/" }, "etcdserver: permission denied"},
 		{"authority not the server's", func(c *Config) { c.CA = "" }, "tls: failed to verify certificate: x509: "},
 		{"no certificate", func(c *Config) { c.Cert = "" }, "remote error: tls: "},
+		{"no TLS", func(c *Config) {
+			*c = Config{Endpoints: strings.Replace(c.Endpoints, "https", "http", 1), Prefix: c.Prefix}
+		}, "it hangs up, is it http or https?"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := c
 			tt.change(&c)
 			_, err := New(t.Context(), c, slog.New(slog.DiscardHandler))
-			if err == nil || !strings.HasPrefix(err.Error(), "-etcd "+m.endpoint+": ") || !strings.Contains(err.Error(), tt.err) || strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "hunter") {
+			if err == nil || !strings.HasPrefix(err.Error(), "-etcd "+c.Endpoints+": ") || !strings.Contains(err.Error(), tt.err) || strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "hunter") {
 				t.Errorf("error %v, want %s", err, tt.err)
 			}
 		})
