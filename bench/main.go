@@ -165,11 +165,11 @@ func bench(rounds, seconds, tokens int, spray, etcd bool) error {
 // besideBare compares the service, which is up, with a bare net/http handler.
 func besideBare(dir, token string) error {
 	const bareAddr = "127.0.0.1:18001"
-	stop, err := start(filepath.Join(dir, "bench"), "-serve", "bare", "-addr", bareAddr)
-	if err != nil {
+	bare := exec.Command(filepath.Join(dir, "bench"), "-serve", "bare", "-addr", bareAddr)
+	if err := bare.Start(); err != nil {
 		return err
 	}
-	defer stop()
+	defer kill(bare)
 	return inTurn("the service", addr, token, "a bare net/http handler", bareAddr, token)
 }
 
@@ -196,16 +196,9 @@ func inTurn(name, addr, token, otherName, otherAddr, otherToken string) error {
 	return nil
 }
 
-// start starts a program, which stop kills.
-func start(name string, args ...string) (stop func(), err error) {
-	cmd := exec.Command(name, args...)
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	return func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	}, nil
+func kill(program *exec.Cmd) {
+	program.Process.Kill()
+	program.Wait()
 }
 
 // besideEtcd compares a replica that shares its tokens by etcd with a service
@@ -217,12 +210,12 @@ func besideEtcd(dir string, tokens int) error {
 	)
 	users := filepath.Join(dir, "users.json")
 	program := filepath.Join(dir, "simple-oauth2")
-	stop, err := start("etcd", "--data-dir", filepath.Join(dir, "etcd"), "--log-level", "error", "--listen-client-urls", etcdURL,
+	etcd := exec.Command("etcd", "--data-dir", filepath.Join(dir, "etcd"), "--log-level", "error", "--listen-client-urls", etcdURL,
 		"--advertise-client-urls", etcdURL, "--listen-peer-urls", "http://127.0.0.1:18080")
-	if err != nil {
+	if err := etcd.Start(); err != nil {
 		return err
 	}
-	defer stop()
+	defer kill(etcd)
 	p := peer{"with etcd", func(_, users string) *exec.Cmd {
 		return exec.Command(program, "-addr", addr, "-users", users, "-etcd", etcdURL, "-max-failures", "0")
 	}, nil}
@@ -240,7 +233,7 @@ func besideEtcd(dir string, tokens int) error {
 			}
 		}
 	}
-	_, err = measure(p, dir, bcrypt.MinCost, func(*row, string, func() float64) error {
+	_, err := measure(p, dir, bcrypt.MinCost, func(*row, string, func() float64) error {
 		if err := healthy(addr); err != nil {
 			return err
 		}
@@ -253,10 +246,7 @@ func besideEtcd(dir string, tokens int) error {
 	if err := alone.Start(); err != nil {
 		return err
 	}
-	defer func() {
-		alone.Process.Kill()
-		alone.Wait()
-	}()
+	defer kill(alone)
 	if err := healthy(aloneAddr); err != nil {
 		return err
 	}
@@ -338,10 +328,7 @@ func measure(p peer, dir string, cost int, take func(m *row, token string, rss f
 	if err := service.Start(); err != nil {
 		return m, err
 	}
-	defer func() {
-		service.Process.Kill()
-		service.Wait()
-	}()
+	defer kill(service)
 	for {
 		response, err := http.Get("http://" + addr + "/users/me")
 		if err == nil {
