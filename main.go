@@ -55,7 +55,7 @@ func routes(a *auth) []router.Route {
 		resource("GET", "/users/me", Depends(a.currentActiveUser, readUsersMe)),
 		protocol("POST", "/revoke", Depends(tokenForm, a.revoke)),
 		protocol("POST", "/introspect", Depends(a.scoped("introspect"), a.introspect)),
-		resource("GET", "/healthz", Depends(a.up, healthz)),
+		resource("GET", "/healthz", Depends(a.storeStatus, healthz)),
 	}
 }
 
@@ -72,8 +72,8 @@ func docsRoutes(assetsDir string) ([]router.Route, error) {
 	return list, err
 }
 
-// up is what the service lacks, in words, once it has the tokens.
-func (a *auth) up(*http.Request) (lacks string, err error) {
+// storeStatus is what the token store lacks, in words, once it is up.
+func (a *auth) storeStatus(*http.Request) (lacks string, err error) {
 	up, lacks := a.tokens.Status()
 	if !up {
 		return "", errUnavailable

@@ -33,11 +33,13 @@ import (
 	"time"
 )
 
+// At cost 10 (58 ms) the last of a share has its turn within maxWait, though all
+// before it rest.
 const (
 	share      = 16               // logins of one address that may wait
 	maxWaiting = 256              // logins that may wait in all
 	maxWait    = 10 * time.Second // of one login
-	restFor    = 7                // times what a wrong password took, before the address's next turn: at cost 10, a share's last turn comes within maxWait
+	restFor    = 7                // times what a wrong password took, before the address's next turn
 	maxPairs   = 1 << 15          // counts of wrong passwords that are surely kept
 )
 
