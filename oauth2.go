@@ -58,6 +58,7 @@ func bearerToken(r *http.Request) (string, error) {
 		return "", errNotAuthenticated
 	}
 	scheme, token, _ := strings.Cut(header[0], " ")
+	token = strings.TrimLeft(token, " ") // RFC 9110 11.4 allows more than one
 	if !strings.EqualFold(scheme, "Bearer") || token == "" {
 		return "", errNotAuthenticated
 	}
@@ -86,17 +87,18 @@ func (a *auth) currentUser(r *http.Request) (CurrentUser, error) {
 }
 
 // session is what a live token stands for: its user and its record. The record
-// is nil if the token is not alive.
+// is nil if the token is not alive, or was issued before the user's password
+// hash was replaced.
 func (a *auth) session(ctx context.Context, token string) (CurrentUser, *tokens.Record, error) {
 	record, err := a.tokens.Find(ctx, tokens.KeyOf(token))
 	if record == nil {
 		return CurrentUser{}, nil, err
 	}
-	stored, ok := a.users.find(record.Username)
-	if !ok {
+	stored, ok := a.users.find(record.Username.String())
+	if !ok || stored.credential != record.Credential {
 		return CurrentUser{}, nil, nil
 	}
-	return CurrentUser{stored.User, stored.allowed(strings.Fields(record.Scope))}, record, nil
+	return CurrentUser{stored.User, stored.allowed(strings.Fields(record.Scope.String()))}, record, nil
 }
 
 // currentActiveUser is the current user, refused when disabled.
@@ -193,7 +195,7 @@ func (a *auth) login(w http.ResponseWriter, r *http.Request, form PasswordForm) 
 	if len(form.Scopes) > 0 {
 		answer.Scope = &scope
 	}
-	if answer.AccessToken, err = a.issue(r.Context(), user.Username, scope); err != nil {
+	if answer.AccessToken, err = a.issue(r.Context(), user, scope); err != nil {
 		return err
 	}
 	log.Info("login", "scope", scope)
@@ -202,16 +204,17 @@ func (a *auth) login(w http.ResponseWriter, r *http.Request, form PasswordForm) 
 }
 
 // issue makes a token of 32 random bytes, in base64url. Only its hash is kept.
-func (a *auth) issue(ctx context.Context, username, scope string) (string, error) {
+func (a *auth) issue(ctx context.Context, user *storedUser, scope string) (string, error) {
 	random := make([]byte, 32)
 	rand.Read(random)
 	token := base64.RawURLEncoding.EncodeToString(random)
 	now := a.now()
 	return token, a.tokens.Put(ctx, tokens.KeyOf(token), &tokens.Record{
-		Username: username,
-		Scope:    scope,
-		Issued:   now.Unix(),
-		Expires:  now.Add(a.tokenTTL).Unix(),
+		Username:   tokens.Share(user.Username),
+		Scope:      tokens.Share(scope),
+		Issued:     now.Unix(),
+		Expires:    now.Add(a.tokenTTL).Unix(),
+		Credential: user.credential,
 	})
 }
 
@@ -242,7 +245,7 @@ func (a *auth) revoke(w http.ResponseWriter, r *http.Request, token string) erro
 		if err := a.tokens.Delete(r.Context(), key); err != nil {
 			return err
 		}
-		a.log.Info("token revoked", "username", cut(record.Username), "client", a.proxies.Of(r))
+		a.log.Info("token revoked", "username", cut(record.Username.String()), "client", a.proxies.Of(r))
 	}
 	writeJSON(w, http.StatusOK, struct{}{})
 	return nil

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/crypto/bcrypt"
 
+	"simple-oauth2/internal/tokens"
 	"simple-oauth2/internal/usersfile"
 )
 
@@ -31,8 +32,9 @@ func (u User) active() bool { return u.Disabled == nil || !*u.Disabled }
 // tutorial's UserInDB, so that nothing that writes a User can write the hash.
 type storedUser struct {
 	User
-	hash   []byte
-	scopes []string
+	hash       []byte
+	credential tokens.Credential // the hash, as a token's record names it
+	scopes     []string
 }
 
 // allowed is those of the scopes that the user may hold, each once.
@@ -109,7 +111,7 @@ func (u *users) load() error {
 	for name, record := range records {
 		user := User{Username: name, Email: record.Email, FullName: record.FullName, Disabled: record.Disabled}
 		user.body = toJSON(user)
-		read.byName[name] = &storedUser{User: user, hash: record.Hash, scopes: record.Scopes}
+		read.byName[name] = &storedUser{User: user, hash: record.Hash, credential: tokens.CredentialOf(record.Hash), scopes: record.Scopes}
 		costliest = max(costliest, record.Cost)
 		if record.Cost < leastCost {
 			u.log.Warn("the hash of a user is weak, make a new one", "username", cut(name), "cost", record.Cost, "least", leastCost)

@@ -92,7 +92,7 @@ func New(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 
 // Put keeps a record. It returns nil once etcd has committed it.
 func (s *Store) Put(ctx context.Context, key tokens.Key, record *tokens.Record) error {
-	value, err := json.Marshal(value{record.Username, record.Scope, record.Issued, record.Expires})
+	value, err := json.Marshal(value{record.Username.String(), record.Scope.String(), record.Issued, record.Expires, record.Credential[:]})
 	if err != nil {
 		return err
 	}
@@ -117,6 +117,8 @@ type value struct {
 	Scope    string `json:"scope,omitempty"`
 	Issued   int64  `json:"iat"`
 	Expires  int64  `json:"exp"`
+
+	Credential []byte `json:"credential"`
 }
 
 // Delete forgets a token, everywhere. It returns nil once etcd has committed

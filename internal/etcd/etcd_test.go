@@ -179,7 +179,7 @@ func newToken() (tokens.Key, *tokens.Record) {
 	var key tokens.Key
 	rand.Read(key[:])
 	now := time.Now()
-	return key, &tokens.Record{Username: "johndoe", Issued: now.Unix(), Expires: now.Add(time.Minute).Unix()}
+	return key, &tokens.Record{Username: tokens.Share("johndoe"), Issued: now.Unix(), Expires: now.Add(time.Minute).Unix(), Credential: tokens.Credential{1, 2, 3, 4, 5, 6, 7, 8}}
 }
 
 // put keeps a new token, and waits until the memory of all has it.
@@ -220,7 +220,7 @@ func TestWhatIsInEtcd(t *testing.T) {
 	if name := string(raw.KVs[0].Key); name != fmt.Sprintf("/p/%x", key) {
 		t.Errorf("key %s", name)
 	}
-	if value := string(raw.KVs[0].Value); value != fmt.Sprintf(`{"username":"johndoe","iat":%d,"exp":%d}`, record.Issued, record.Expires) {
+	if value := string(raw.KVs[0].Value); value != fmt.Sprintf(`{"username":"johndoe","iat":%d,"exp":%d,"credential":"AQIDBAUGBwg="}`, record.Issued, record.Expires) {
 		t.Errorf("value %s", value)
 	}
 	if first, second := raw.KVs[0].Lease, raw.KVs[1].Lease; first == "" || first != second {
@@ -575,7 +575,7 @@ func BenchmarkStart(b *testing.B) {
 		var puts []any
 		for range 100 {
 			key, record := newToken()
-			text, _ := json.Marshal(value{record.Username, record.Scope, record.Issued, record.Expires + 3600})
+			text, _ := json.Marshal(value{record.Username.String(), record.Scope.String(), record.Issued, record.Expires + 3600, record.Credential[:]})
 			puts = append(puts, map[string]any{"request_put": map[string]any{"key": s.keyOf(key), "value": text, "lease": id}})
 		}
 		m.ask("/v3/kv/txn", map[string]any{"success": puts})

@@ -118,8 +118,8 @@ type keyValue struct {
 // record is the record that the value holds, or nil if it holds none.
 func (kv keyValue) record() *tokens.Record {
 	var v value
-	if json.Unmarshal(kv.Value, &v) != nil || v.Username == "" {
+	if json.Unmarshal(kv.Value, &v) != nil || v.Username == "" || len(v.Credential) != len(tokens.Credential{}) {
 		return nil
 	}
-	return &tokens.Record{Username: v.Username, Scope: v.Scope, Issued: v.Issued, Expires: v.Expires}
+	return &tokens.Record{Username: tokens.Share(v.Username), Scope: tokens.Share(v.Scope), Issued: v.Issued, Expires: v.Expires, Credential: tokens.Credential(v.Credential)}
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"sync"
 	"time"
+	"unique"
 )
 
 // A Key is the SHA-256 of a token.
@@ -20,13 +21,46 @@ func KeyOf(token string) Key {
 	return sha256.Sum256(append(make([]byte, 0, 64), token...))
 }
 
-// A Record is what is known of a token. Scope holds scopes parted by spaces
+// A Record is what is known of a token. Scope holds scopes separated by spaces
 // (RFC 6749 3.3); Issued and Expires are in Unix seconds, as introspection
-// tells them (RFC 7662 2.2).
+// tells them (RFC 7662 2.2). Credential binds the token to the password hash
+// under which it was issued.
 type Record struct {
-	Username        string
-	Scope           string
+	Username        Shared
+	Scope           Shared
 	Issued, Expires int64
+	Credential      Credential
+}
+
+// Shared is a string of which the process keeps one copy and each record a
+// pointer: millions of tokens have few usernames and scopes. The zero value is
+// the empty string.
+type Shared struct{ handle unique.Handle[string] }
+
+// Share is s as a Shared.
+func Share(s string) Shared {
+	if s == "" {
+		return Shared{}
+	}
+	return Shared{unique.Make(s)}
+}
+
+func (s Shared) String() string {
+	if s == (Shared{}) {
+		return ""
+	}
+	return s.handle.Value()
+}
+
+// A Credential stands for a stored password hash: the first bytes of its
+// SHA-256. Two hashes of one password differ by their salt, and so do their
+// credentials.
+type Credential [8]byte
+
+// CredentialOf is the credential of a stored password hash.
+func CredentialOf(hash []byte) Credential {
+	sum := sha256.Sum256(hash)
+	return Credential(sum[:len(Credential{})])
 }
 
 // Store keeps records. Any number of goroutines may use it.

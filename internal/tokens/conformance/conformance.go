@@ -27,7 +27,7 @@ func Run(t *testing.T, open func(t *testing.T) tokens.Store) {
 			s.wants(key, record)
 		}},
 		{"issue with an empty scope and odd letters", func(t *testing.T, s *store) {
-			key, record := newKey(), &tokens.Record{Username: "jöhn\x00 \"doe\" <&>", Issued: 1, Expires: time.Now().Add(time.Minute).Unix()}
+			key, record := newKey(), &tokens.Record{Username: tokens.Share("jöhn\x00 \"doe\" <&>"), Issued: 1, Expires: time.Now().Add(time.Minute).Unix()}
 			s.put(key, record)
 			s.wants(key, record)
 		}},
@@ -36,6 +36,14 @@ func Run(t *testing.T, open func(t *testing.T) tokens.Store) {
 			s.put(key, newRecord(time.Hour))
 			s.put(key, record)
 			s.eventually(key, record)
+		}},
+		{"issue under two hashes", func(t *testing.T, s *store) {
+			for _, hash := range []string{"a hash", "another", ""} {
+				key, record := newKey(), newRecord(time.Minute)
+				record.Credential = tokens.CredentialOf([]byte(hash))
+				s.put(key, record)
+				s.wants(key, record)
+			}
 		}},
 		{"expired before it came", func(t *testing.T, s *store) {
 			key := newKey()
@@ -121,7 +129,8 @@ func newKey() (key tokens.Key) {
 
 func newRecord(lifetime time.Duration) *tokens.Record {
 	now := time.Now()
-	return &tokens.Record{Username: "johndoe", Scope: "items:read items:write", Issued: now.Unix(), Expires: now.Add(lifetime).Unix()}
+	return &tokens.Record{Username: tokens.Share("johndoe"), Scope: tokens.Share("items:read items:write"), Issued: now.Unix(), Expires: now.Add(lifetime).Unix(),
+		Credential: tokens.CredentialOf([]byte("a hash"))}
 }
 
 type store struct {
