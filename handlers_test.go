@@ -106,11 +106,11 @@ func newService(t testing.TB, usersJSON string) *service {
 	if err := s.auth.users.load(); err != nil {
 		t.Fatal(err)
 	}
-	more, err := docsRoutes("")
+	pages, err := (&swaggerui.Config{On: true}).Pages(docs)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Handler = newHandler(append(routes(s.auth), more...))
+	s.Handler = newHandler(s.auth, pages)
 	if _, bench := t.(*testing.B); !bench {
 		s.Handler = described(t, s.Handler)
 	}
@@ -648,7 +648,7 @@ func described(t testing.TB, next http.Handler) http.Handler {
 // answer, described checks in every test.
 func TestDescription(t *testing.T) {
 	var served, written []string
-	for _, route := range routes(&auth{}) {
+	for _, route := range routes(&auth{}, nil) {
 		served = append(served, strings.ToLower(route.Method)+" "+route.Path)
 	}
 	for path, operations := range openAPI().Paths {
@@ -851,11 +851,22 @@ func TestChain(t *testing.T) {
 		})
 	}
 	t.Run("an error without a status tells nothing", func(t *testing.T) {
-		handler := Depends(bearerToken, func(http.ResponseWriter, *http.Request, string) error { return errors.New("inner detail") })
+		handler := s.auth.handler(depends(bearerToken, func(http.ResponseWriter, *http.Request, string) error { return errors.New("inner detail") }), false)
 		r, w := httptest.NewRequest("GET", "/", nil), httptest.NewRecorder()
 		r.Header.Set("Authorization", "Bearer x")
 		handler.ServeHTTP(w, r)
 		if w.Code != 500 || w.Body.String() != `{"detail":"Internal Server Error"}` {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+		if !strings.Contains(s.log.String(), `level=ERROR msg="an error that has no status" error="inner detail"`) {
+			t.Errorf("the service's log does not tell:\n%s", s.log)
+		}
+	})
+	t.Run("an error that wraps one with a status", func(t *testing.T) {
+		handler := s.auth.handler(func(http.ResponseWriter, *http.Request) error { return fmt.Errorf("outer: %w", errInactiveUser) }, true)
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+		if w.Code != 400 || w.Body.String() != `{"detail":"Inactive user","error":"invalid_token","error_description":"Inactive user"}` {
 			t.Errorf("%d %s", w.Code, w.Body)
 		}
 	})
@@ -1465,6 +1476,21 @@ func TestRunAddressTaken(t *testing.T) {
 	}
 }
 
+// hangUp sends SIGHUP to this process.
+func hangUp(t *testing.T) {
+	t.Helper()
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has no SIGHUP")
+	}
+	self, err := os.FindProcess(os.Getpid())
+	if err == nil {
+		err = self.Signal(syscall.SIGHUP)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestRunReload sends SIGHUP to the program.
 func TestRunReload(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "users.json")
@@ -1476,10 +1502,10 @@ func TestRunReload(t *testing.T) {
 	write(testUsers())
 	s := start(t, "-users", file)
 	write(`{"johndoe": {}}`)
-	syscall.Kill(os.Getpid(), syscall.SIGHUP)
+	hangUp(t)
 	s.waitFor(t, `level=ERROR msg="users not loaded again, the ones before stay" error=".*users.json: user \\"johndoe\\": no hashed_password"`)
 	write(`{}`)
-	syscall.Kill(os.Getpid(), syscall.SIGHUP)
+	hangUp(t)
 	s.waitFor(t, `msg="users loaded" users=0 source=\S+users.json`)
 	s.stop()
 	s.waitForEnd(t)

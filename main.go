@@ -19,58 +19,56 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"crypto/tls"
 	"embed"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"os/signal"
 	"strconv"
-	"sync"
 	"syscall"
 	"time"
 
 	"simple-oauth2/internal/admission"
+	"simple-oauth2/internal/answer"
+	"simple-oauth2/internal/background"
 	"simple-oauth2/internal/clientaddr"
 	"simple-oauth2/internal/cors"
 	"simple-oauth2/internal/envflag"
 	"simple-oauth2/internal/etcd"
 	"simple-oauth2/internal/healthcheck"
 	"simple-oauth2/internal/router"
+	"simple-oauth2/internal/serving"
 	"simple-oauth2/internal/swaggerui"
 	"simple-oauth2/internal/tokens"
 	"simple-oauth2/internal/usersfile"
 )
 
 // routes is the whole service: each path, and the dependencies it hangs on.
-func routes(a *auth) []router.Route {
-	return []router.Route{
-		protocol("POST", "/token", Depends(passwordForm, a.login)),
-		resource("GET", "/users/me", Depends(a.currentActiveUser, readUsersMe)),
-		protocol("POST", "/revoke", Depends(tokenForm, a.revoke)),
-		protocol("POST", "/introspect", Depends(a.scoped("introspect"), a.introspect)),
-		resource("GET", "/healthz", Depends(a.storeStatus, healthz)),
+func routes(a *auth, docs []swaggerui.Page) []router.Route {
+	list := []router.Route{
+		a.protocol("POST", "/token", depends(passwordForm, a.login)),
+		a.resource("GET", "/users/me", depends(a.currentActiveUser, readUsersMe)),
+		a.protocol("POST", "/revoke", depends(tokenForm, a.revoke)),
+		a.protocol("POST", "/introspect", depends(a.scoped("introspect"), a.introspect)),
+		a.resource("GET", "/healthz", depends(a.storeStatus, healthz)),
 	}
+	for _, page := range docs {
+		list = append(list, a.resource("GET", page.Path, func(w http.ResponseWriter, r *http.Request) error {
+			page.ServeHTTP(w, r)
+			return nil
+		}))
+	}
+	return list
 }
 
 //go:embed docs/openapi.json docs/page.html docs/page.css docs/page.js
 var docs embed.FS
-
-// docsRoutes are /docs, with what its page loads, and /openapi.json.
-func docsRoutes(assetsDir string) ([]router.Route, error) {
-	files, err := swaggerui.Files(docs, assetsDir)
-	list := []router.Route{resource("GET", "/", http.RedirectHandler("/docs", http.StatusTemporaryRedirect))}
-	for _, file := range files {
-		list = append(list, resource("GET", file.Path, file))
-	}
-	return list, err
-}
 
 // storeStatus is what the token store lacks, in words, once it is up.
 func (a *auth) storeStatus(*http.Request) (lacks string, err error) {
@@ -82,28 +80,28 @@ func (a *auth) storeStatus(*http.Request) (lacks string, err error) {
 }
 
 func healthz(w http.ResponseWriter, _ *http.Request, lacks string) error {
-	writeJSON(w, http.StatusOK, struct {
+	answer.JSON(w, http.StatusOK, struct {
 		Status string `json:"status"`
 		Detail string `json:"detail,omitempty"`
 	}{"ok", lacks})
 	return nil
 }
 
-// newHandler answers the routes, and what is none of them with an Error too.
-func newHandler(routes []router.Route) http.Handler { return router.New(always(errNotFound), routes) }
+// newHandler answers the routes, and what is none of them with an httpError too.
+func newHandler(a *auth, docs []swaggerui.Page) http.Handler {
+	return router.New(a.handler(errNotFound.answer, false), routes(a, docs))
+}
 
 // config is what the flags and the environment say.
 type config struct {
-	addr            string
-	users           string
-	tokenTTL        time.Duration
-	maxFailures     int
-	proxies         clientaddr.Proxies
-	corsOrigins     cors.Origins
-	docs            bool
-	docsAssets      string
-	tlsCert, tlsKey string
-	etcd            etcd.Config
+	listen      serving.Config
+	users       string
+	tokenTTL    time.Duration
+	maxFailures int
+	proxies     clientaddr.Proxies
+	corsOrigins cors.Origins
+	docs        swaggerui.Config
+	etcd        etcd.Config
 }
 
 // parseConfig reads the flags and, for those not given, their twins in the
@@ -113,7 +111,7 @@ func parseConfig(args []string, getenv func(string) string, help io.Writer) (con
 	cfg := config{tokenTTL: 30 * time.Minute, maxFailures: 10}
 	flags := flag.NewFlagSet("simple-oauth2", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // an error is one line, main's
-	flags.StringVar(&cfg.addr, "addr", "127.0.0.1:8000", "`address` to listen on")
+	cfg.listen.Flags(flags)
 	flags.StringVar(&cfg.users, "users", "", "JSON `file` of the users (without it: the tutorial's two)")
 	flags.Func("token-ttl", "lifetime of a token, a `duration` in whole seconds (default 30m)", func(s string) (err error) {
 		cfg.tokenTTL, err = time.ParseDuration(s)
@@ -128,13 +126,9 @@ func parseConfig(args []string, getenv func(string) string, help io.Writer) (con
 		}
 		return nil
 	})
-	flags.Var(&cfg.proxies, "trusted-proxies", "`addresses` and CIDR ranges, parted by commas, whose X-Forwarded-For is believed")
-	flags.Var(&cfg.corsOrigins, "cors-origins", "`origins`, parted by commas, whose pages may use the service; * for any, without credentials")
-	flags.BoolVar(&cfg.docs, "docs", true, "serve /docs and /openapi.json")
-	flags.StringVar(&cfg.docsAssets, "docs-assets", "", "`folder` of an unpacked swagger-ui-dist, for a /docs that needs no internet")
-	flags.StringVar(&cfg.tlsCert, "tls-cert", "", "PEM `file` of the certificate chain to serve with")
-	flags.StringVar(&cfg.tlsKey, "tls-key", "", "PEM `file` of the certificate's key")
-
+	flags.Var(&cfg.proxies, "trusted-proxies", "`addresses` and CIDR ranges, separated by commas, whose X-Forwarded-For is believed")
+	flags.Var(&cfg.corsOrigins, "cors-origins", "`origins`, separated by commas, whose pages may use the service; * for any, without credentials")
+	cfg.docs.Flags(flags)
 	cfg.etcd.Flags(flags, getenv)
 
 	err := envflag.Parse(flags, "OAUTH2_", args, getenv)
@@ -144,11 +138,8 @@ func parseConfig(args []string, getenv func(string) string, help io.Writer) (con
 		flags.SetOutput(help)
 		flags.PrintDefaults()
 	}
-	if err == nil && (cfg.tlsCert == "") != (cfg.tlsKey == "") {
-		err = errors.New("-tls-cert and -tls-key go together: give both or neither")
-	}
 	if err == nil {
-		err = cfg.etcd.Check()
+		err = cmp.Or(cfg.listen.Check(), cfg.etcd.Check())
 	}
 	return cfg, err
 }
@@ -168,7 +159,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stderr 
 		return err
 	}
 	if onlyAsk {
-		return healthcheck.Ask(ctx, cfg.addr, cfg.tlsCert != "")
+		return healthcheck.Ask(ctx, cfg.listen.Addr, cfg.listen.TLS())
 	}
 	return serve(ctx, cfg, slog.New(slog.NewTextHandler(stderr, nil)))
 }
@@ -188,37 +179,15 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 		proxies:   cfg.proxies,
 		log:       log,
 	}
-	list := routes(a)
-	if cfg.docs {
-		more, err := docsRoutes(cfg.docsAssets)
-		if err != nil {
-			return fmt.Errorf("-docs-assets: %w", err)
-		}
-		list = append(list, more...)
-	}
-	server := &http.Server{
-		Handler:           cfg.corsOrigins.Handler(newHandler(list)),
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      30 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}
-	accept := server.Serve
-	if cfg.tlsCert != "" {
-		certificate, err := tls.LoadX509KeyPair(cfg.tlsCert, cfg.tlsKey)
-		if err != nil {
-			return fmt.Errorf("-tls-cert %s and -tls-key %s: %w", cfg.tlsCert, cfg.tlsKey, err)
-		}
-		server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{certificate}}
-		accept = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
-	}
-	listener, err := net.Listen("tcp", cfg.addr)
+	pages, err := cfg.docs.Pages(docs)
 	if err != nil {
-		return fmt.Errorf("-addr: %w", err)
+		return err
 	}
-	defer listener.Close()
+	server, err := serving.Listen(cfg.listen, cfg.corsOrigins.Handler(newHandler(a, pages)), log)
+	if err != nil {
+		return err
+	}
+	defer server.Close()
 	if cfg.etcd.On() {
 		if a.tokens, err = etcd.New(ctx, cfg.etcd, log); err != nil {
 			return err
@@ -227,16 +196,14 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 	if err := a.users.load(); err != nil {
 		return err
 	}
-	log.Info("listening", "addr", listener.Addr().String(), "tls", cfg.tlsCert != "", "token_ttl", cfg.tokenTTL)
+	log.Info("listening", "addr", server.Addr(), "tls", cfg.listen.TLS(), "token_ttl", cfg.tokenTTL)
 
-	untilServed, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	var background sync.WaitGroup
-	defer background.Wait()
-	defer cancel()
-	background.Go(func() { a.tokens.Run(untilServed) })
-	background.Go(func() { a.admission.LogRefused(untilServed, log, 10*time.Second) })
+	beside := background.New(ctx)
+	defer beside.Stop()
+	beside.Go(a.tokens.Run)
+	beside.Go(func(ctx context.Context) { a.admission.LogRefused(ctx, log, 10*time.Second) })
 	served := make(chan error, 1)
-	background.Go(func() { served <- accept(listener) })
+	go func() { served <- server.Serve() }()
 	for {
 		select {
 		case err := <-served:
@@ -247,12 +214,7 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 			}
 		case <-ctx.Done():
 			log.Info("stopping")
-			inHand, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-			defer cancel()
-			if err := server.Shutdown(inHand); err != nil {
-				log.Warn("requests left unanswered", "error", err)
-				server.Close()
-			}
+			server.Stop()
 			log.Info("stopped")
 			return nil
 		}

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -15,8 +13,10 @@ import (
 	"time"
 
 	"simple-oauth2/internal/admission"
+	"simple-oauth2/internal/answer"
 	"simple-oauth2/internal/clientaddr"
 	"simple-oauth2/internal/form"
+	"simple-oauth2/internal/logs"
 	"simple-oauth2/internal/router"
 	"simple-oauth2/internal/tokens"
 )
@@ -33,19 +33,21 @@ type auth struct {
 	log       *slog.Logger
 }
 
-// Depends turns a dependency and a handler that takes what the dependency
-// yields into an http.Handler, as FastAPI's Depends does. The handler runs only
-// if the dependency succeeds; the error of either becomes the answer.
-func Depends[T any](dependency func(*http.Request) (T, error), handler func(http.ResponseWriter, *http.Request, T) error) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+// An endpoint answers a request. Its error, if it returns one, becomes the
+// answer instead.
+type endpoint func(http.ResponseWriter, *http.Request) error
+
+// depends is an endpoint of a dependency and a handler that takes what the
+// dependency yields, as FastAPI's Depends is. The handler runs only if the
+// dependency succeeds.
+func depends[T any](dependency func(*http.Request) (T, error), handler func(http.ResponseWriter, *http.Request, T) error) endpoint {
+	return func(w http.ResponseWriter, r *http.Request) error {
 		value, err := dependency(r)
-		if err == nil {
-			err = handler(w, r, value)
-		}
 		if err != nil {
-			writeError(w, err)
+			return err
 		}
-	})
+		return handler(w, r, value)
+	}
 }
 
 // # The chain: bearerToken → currentUser → currentActiveUser → scoped
@@ -65,19 +67,19 @@ func bearerToken(r *http.Request) (string, error) {
 	return token, nil
 }
 
-// CurrentUser is the user whom a request's token stands for, and the scopes
+// currentUser is the user whom a request's token stands for, and the scopes
 // that the token was granted and the user may still hold.
-type CurrentUser struct {
+type currentUser struct {
 	User
 	Scopes []string
 }
 
 // currentUser is the user of the bearer token, looked up anew by name: whoever
 // is removed or disabled loses access with the next request.
-func (a *auth) currentUser(r *http.Request) (CurrentUser, error) {
+func (a *auth) currentUser(r *http.Request) (currentUser, error) {
 	token, err := bearerToken(r)
 	if err != nil {
-		return CurrentUser{}, err
+		return currentUser{}, err
 	}
 	user, record, err := a.session(r.Context(), token)
 	if err == nil && record == nil {
@@ -89,62 +91,70 @@ func (a *auth) currentUser(r *http.Request) (CurrentUser, error) {
 // session is what a live token stands for: its user and its record. The record
 // is nil if the token is not alive, or was issued before the user's password
 // hash was replaced.
-func (a *auth) session(ctx context.Context, token string) (CurrentUser, *tokens.Record, error) {
+func (a *auth) session(ctx context.Context, token string) (currentUser, *tokens.Record, error) {
 	record, err := a.tokens.Find(ctx, tokens.KeyOf(token))
 	if record == nil {
-		return CurrentUser{}, nil, err
+		return currentUser{}, nil, err
 	}
 	stored, ok := a.users.find(record.Username.String())
 	if !ok || stored.credential != record.Credential {
-		return CurrentUser{}, nil, nil
+		return currentUser{}, nil, nil
 	}
-	return CurrentUser{stored.User, stored.allowed(strings.Fields(record.Scope.String()))}, record, nil
+	return currentUser{stored.User, stored.allowed(strings.Fields(record.Scope.String()))}, record, nil
 }
 
 // currentActiveUser is the current user, refused when disabled.
-func (a *auth) currentActiveUser(r *http.Request) (CurrentUser, error) {
+func (a *auth) currentActiveUser(r *http.Request) (currentUser, error) {
 	user, err := a.currentUser(r)
 	if err != nil {
-		return CurrentUser{}, err
+		return currentUser{}, err
 	}
 	if !user.active() {
-		return CurrentUser{}, errInactiveUser
+		return currentUser{}, errInactiveUser
 	}
 	return user, nil
 }
 
 // scoped is the current active user, refused when the token lacks the scope.
-func (a *auth) scoped(scope string) func(*http.Request) (CurrentUser, error) {
-	return func(r *http.Request) (CurrentUser, error) {
+func (a *auth) scoped(scope string) func(*http.Request) (currentUser, error) {
+	return func(r *http.Request) (currentUser, error) {
 		user, err := a.currentActiveUser(r)
 		if err != nil {
-			return CurrentUser{}, err
+			return currentUser{}, err
 		}
 		if !slices.Contains(user.Scopes, scope) {
-			return CurrentUser{}, errInsufficientScope(scope)
+			return currentUser{}, errInsufficientScope(scope)
 		}
 		return user, nil
 	}
 }
 
+// # GET /users/me
+
+// readUsersMe answers GET /users/me.
+func readUsersMe(w http.ResponseWriter, _ *http.Request, user currentUser) error {
+	answer.Body(w, http.StatusOK, user.body)
+	return nil
+}
+
 // # POST /token
 
-// PasswordForm is FastAPI's OAuth2PasswordRequestForm, the request of RFC 6749
+// passwordRequestForm is FastAPI's OAuth2PasswordRequestForm, the request of RFC 6749
 // 4.3.2. The client's secret is taken and not checked, so it is not kept.
-type PasswordForm struct {
+type passwordRequestForm struct {
 	Username string
 	Password string
 	Scopes   []string
 	ClientID string
 }
 
-// passwordForm reads the PasswordForm, from the body alone. grant_type may be
+// passwordForm reads the passwordRequestForm, from the body alone. grant_type may be
 // absent, as in FastAPI's form; the client may name itself in a Basic header
 // instead (RFC 6749 2.3.1).
-func passwordForm(r *http.Request) (PasswordForm, error) {
+func passwordForm(r *http.Request) (passwordRequestForm, error) {
 	fields, err := readForm(r, "grant_type", "username", "password", "scope", "client_id", "client_secret")
 	if err != nil {
-		return PasswordForm{}, err
+		return passwordRequestForm{}, err
 	}
 	code, faults := "invalid_request", []form.Fault(nil)
 	if grant := fields["grant_type"]; grant != "" && grant != "password" {
@@ -155,51 +165,51 @@ func passwordForm(r *http.Request) (PasswordForm, error) {
 	}
 	faults = append(faults, form.Missing(fields, "username", "password")...)
 	if len(faults) > 0 {
-		return PasswordForm{}, errUnprocessable(code, faults...)
+		return passwordRequestForm{}, errUnprocessable(code, faults...)
 	}
 	clientID := fields["client_id"]
 	if basic, _, ok := r.BasicAuth(); ok && clientID == "" {
 		clientID = basic
 	}
-	return PasswordForm{fields["username"], fields["password"], strings.Fields(fields["scope"]), clientID}, nil
+	return passwordRequestForm{fields["username"], fields["password"], strings.Fields(fields["scope"]), clientID}, nil
 }
 
 // login answers POST /token: a new bearer token for the right password, also
 // for a disabled user, as the tutorial does. It is granted the scopes that the
 // user asked for and may hold, and says which (RFC 6749 3.3, 5.1).
-func (a *auth) login(w http.ResponseWriter, r *http.Request, form PasswordForm) error {
+func (a *auth) login(w http.ResponseWriter, r *http.Request, request passwordRequestForm) error {
 	client := a.proxies.Of(r)
 	var user *storedUser
-	right, err := a.admission.Try(r.Context(), client, form.Username, func() (ok bool) {
-		user, ok = a.users.authenticate(form.Username, form.Password)
+	right, err := a.admission.Try(r.Context(), client, request.Username, func() (ok bool) {
+		user, ok = a.users.authenticate(request.Username, request.Password)
 		return ok
 	})
 	if err != nil {
 		return errRefused(err)
 	}
-	log := a.log.With("username", cut(form.Username), "client", client)
-	if form.ClientID != "" {
-		log = log.With("client_id", cut(form.ClientID))
+	log := a.log.With("username", logs.Cut(request.Username), "client", client)
+	if request.ClientID != "" {
+		log = log.With("client_id", logs.Cut(request.ClientID))
 	}
 	if !right {
 		log.Warn("login failed")
 		return errInvalidGrant
 	}
-	answer := struct {
+	granted := struct {
 		AccessToken string  `json:"access_token"`
 		TokenType   string  `json:"token_type"`
 		ExpiresIn   int64   `json:"expires_in"`
 		Scope       *string `json:"scope,omitempty"`
 	}{TokenType: "bearer", ExpiresIn: int64(a.tokenTTL / time.Second)}
-	scope := strings.Join(user.allowed(form.Scopes), " ")
-	if len(form.Scopes) > 0 {
-		answer.Scope = &scope
+	scope := strings.Join(user.allowed(request.Scopes), " ")
+	if len(request.Scopes) > 0 {
+		granted.Scope = &scope
 	}
-	if answer.AccessToken, err = a.issue(r.Context(), user, scope); err != nil {
+	if granted.AccessToken, err = a.issue(r.Context(), user, scope); err != nil {
 		return err
 	}
 	log.Info("login", "scope", scope)
-	writeJSON(w, http.StatusOK, answer)
+	answer.JSON(w, http.StatusOK, granted)
 	return nil
 }
 
@@ -245,15 +255,15 @@ func (a *auth) revoke(w http.ResponseWriter, r *http.Request, token string) erro
 		if err := a.tokens.Delete(r.Context(), key); err != nil {
 			return err
 		}
-		a.log.Info("token revoked", "username", cut(record.Username.String()), "client", a.proxies.Of(r))
+		a.log.Info("token revoked", "username", logs.Cut(record.Username.String()), "client", a.proxies.Of(r))
 	}
-	writeJSON(w, http.StatusOK, struct{}{})
+	answer.JSON(w, http.StatusOK, struct{}{})
 	return nil
 }
 
 // introspect answers POST /introspect (RFC 7662 2.2): what the token in the
 // form stands for. A token whose user is gone or disabled is not active.
-func (a *auth) introspect(w http.ResponseWriter, r *http.Request, _ CurrentUser) error {
+func (a *auth) introspect(w http.ResponseWriter, r *http.Request, _ currentUser) error {
 	token, err := tokenForm(r)
 	if err != nil {
 		return err
@@ -263,10 +273,10 @@ func (a *auth) introspect(w http.ResponseWriter, r *http.Request, _ CurrentUser)
 		return err
 	}
 	if record == nil || !user.active() {
-		writeJSON(w, http.StatusOK, map[string]bool{"active": false})
+		answer.JSON(w, http.StatusOK, map[string]bool{"active": false})
 		return nil
 	}
-	writeJSON(w, http.StatusOK, struct {
+	answer.JSON(w, http.StatusOK, struct {
 		Active    bool   `json:"active"`
 		Username  string `json:"username"`
 		Subject   string `json:"sub"`
@@ -280,11 +290,11 @@ func (a *auth) introspect(w http.ResponseWriter, r *http.Request, _ CurrentUser)
 
 // # Errors
 
-// Error is every answer but success: FastAPI's HTTPException and its
+// httpError is every answer but success: FastAPI's HTTPException and its
 // RequestValidationError. Detail is a sentence or, with status 422, the list of
 // form.Fault. Code is RFC 6749's or 6750's word for it; it is said by the protocol's
 // endpoints alone, since FastAPI's resources do not say it.
-type Error struct {
+type httpError struct {
 	Status int
 	Detail any
 	Code   string
@@ -292,21 +302,21 @@ type Error struct {
 }
 
 var (
-	errNotAuthenticated = &Error{http.StatusUnauthorized, "Not authenticated", "invalid_token", map[string]string{"WWW-Authenticate": "Bearer"}}
-	errInactiveUser     = &Error{http.StatusBadRequest, "Inactive user", "invalid_token", nil}
-	errInvalidGrant     = &Error{http.StatusBadRequest, "Incorrect username or password", "invalid_grant", nil}
-	errTooLarge         = &Error{http.StatusRequestEntityTooLarge, "Request body larger than 64 KiB", "invalid_request", nil}
+	errNotAuthenticated = &httpError{http.StatusUnauthorized, "Not authenticated", "invalid_token", map[string]string{"WWW-Authenticate": "Bearer"}}
+	errInactiveUser     = &httpError{http.StatusBadRequest, "Inactive user", "invalid_token", nil}
+	errInvalidGrant     = &httpError{http.StatusBadRequest, "Incorrect username or password", "invalid_grant", nil}
+	errTooLarge         = &httpError{http.StatusRequestEntityTooLarge, "Request body larger than 64 KiB", "invalid_request", nil}
 
-	errUnavailable = &Error{http.StatusServiceUnavailable, "The tokens cannot be reached, try again later", "temporarily_unavailable", map[string]string{"Retry-After": "1"}}
+	errUnavailable = &httpError{http.StatusServiceUnavailable, "The tokens cannot be reached, try again later", "temporarily_unavailable", map[string]string{"Retry-After": "1"}}
 
-	errNotFound         = &Error{http.StatusNotFound, "Not Found", "", nil}
-	errMethodNotAllowed = &Error{http.StatusMethodNotAllowed, "Method Not Allowed", "invalid_request", nil}
+	errNotFound         = &httpError{http.StatusNotFound, "Not Found", "", nil}
+	errMethodNotAllowed = &httpError{http.StatusMethodNotAllowed, "Method Not Allowed", "invalid_request", nil}
 )
 
 // errInsufficientScope is RFC 6750 3.1's.
-func errInsufficientScope(scope string) *Error {
+func errInsufficientScope(scope string) *httpError {
 	challenge := `Bearer error="insufficient_scope", scope="` + scope + `"`
-	return &Error{http.StatusForbidden, "Not enough permissions", "insufficient_scope", map[string]string{"WWW-Authenticate": challenge}}
+	return &httpError{http.StatusForbidden, "Not enough permissions", "insufficient_scope", map[string]string{"WWW-Authenticate": challenge}}
 }
 
 // errRefused is the answer to a login whose password was not looked at.
@@ -320,12 +330,12 @@ func errRefused(err error) error {
 		status = http.StatusServiceUnavailable
 	}
 	retryAfter := strconv.FormatInt(int64(refused.RetryAfter/time.Second), 10)
-	return &Error{status, refused.Error(), "temporarily_unavailable", map[string]string{"Retry-After": retryAfter}}
+	return &httpError{status, refused.Error(), "temporarily_unavailable", map[string]string{"Retry-After": retryAfter}}
 }
 
 // errUnprocessable is FastAPI's answer to a form that lacks something.
-func errUnprocessable(code string, faults ...form.Fault) *Error {
-	return &Error{http.StatusUnprocessableEntity, faults, code, nil}
+func errUnprocessable(code string, faults ...form.Fault) *httpError {
+	return &httpError{http.StatusUnprocessableEntity, faults, code, nil}
 }
 
 // readForm is the form in r's body; a field that was not sent is empty.
@@ -341,7 +351,7 @@ func readForm(r *http.Request, names ...string) (map[string]string, error) {
 }
 
 // Error is the error_description of RFC 6749 5.2: the detail as a text.
-func (e *Error) Error() string {
+func (e *httpError) Error() string {
 	faults, ok := e.Detail.([]form.Fault)
 	if !ok {
 		return e.Detail.(string)
@@ -354,83 +364,52 @@ func (e *Error) Error() string {
 }
 
 // resource is a route whose errors are FastAPI's alone.
-func resource(method, path string, handler http.Handler) router.Route {
-	return router.Route{Method: method, Path: path, Handler: handler, NotAllowed: always(errMethodNotAllowed)}
+func (a *auth) resource(method, path string, run endpoint) router.Route {
+	return router.Route{Method: method, Path: path, Handler: a.handler(run, false), NotAllowed: a.handler(errMethodNotAllowed.answer, false)}
 }
 
 // protocol is a route of OAuth 2.0 itself: no answer of it is ever to be stored
 // (RFC 6749 5.1), and its errors carry error and error_description (5.2) beside
 // FastAPI's detail, since client libraries give up without them.
-func protocol(method, path string, handler http.Handler) router.Route {
-	wrap := func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+func (a *auth) protocol(method, path string, run endpoint) router.Route {
+	return router.Route{Method: method, Path: path, Handler: a.handler(run, true), NotAllowed: a.handler(errMethodNotAllowed.answer, true)}
+}
+
+// handler runs an endpoint. It is the one place where an error becomes an
+// answer.
+func (a *auth) handler(run endpoint, protocol bool) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if protocol {
 			w.Header().Set("Cache-Control", "no-store")
 			w.Header().Set("Pragma", "no-cache")
-			next.ServeHTTP(protocolWriter{w}, r)
-		})
-	}
-	return router.Route{Method: method, Path: path, Handler: wrap(handler), NotAllowed: wrap(always(errMethodNotAllowed))}
+		}
+		if err := run(w, r); err != nil {
+			a.writeError(w, err, protocol)
+		}
+	})
 }
 
-type protocolWriter struct{ http.ResponseWriter }
+// answer is an endpoint that answers with the error.
+func (e *httpError) answer(http.ResponseWriter, *http.Request) error { return e }
 
-// always is a handler that answers with err.
-func always(err *Error) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { writeError(w, err) })
-}
-
-// writeError is the one place where an error becomes an answer.
-func writeError(w http.ResponseWriter, err error) {
-	e, ok := err.(*Error)
+func (a *auth) writeError(w http.ResponseWriter, err error, protocol bool) {
+	var e *httpError
 	if errors.Is(err, tokens.ErrUnavailable) {
 		e = errUnavailable
-	} else if !ok {
-		slog.Error("an error that has no status", "error", err)
-		e = &Error{http.StatusInternalServerError, "Internal Server Error", "server_error", nil}
+	} else if !errors.As(err, &e) {
+		a.log.Error("an error that has no status", "error", err)
+		e = &httpError{http.StatusInternalServerError, "Internal Server Error", "server_error", nil}
 	}
 	for name, value := range e.Header {
 		w.Header().Set(name, value)
 	}
-	answer := struct {
+	body := struct {
 		Detail      any    `json:"detail"`
 		Code        string `json:"error,omitempty"`
 		Description string `json:"error_description,omitempty"`
 	}{Detail: e.Detail}
-	if _, ok := w.(protocolWriter); ok {
-		answer.Code, answer.Description = e.Code, e.Error()
+	if protocol {
+		body.Code, body.Description = e.Code, e.Error()
 	}
-	writeJSON(w, e.Status, answer)
-}
-
-func writeJSON(w http.ResponseWriter, status int, v any) { writeBody(w, status, toJSON(v)) }
-
-func writeBody(w http.ResponseWriter, status int, body []byte) {
-	w.Header()["Content-Type"] = contentType
-	w.WriteHeader(status)
-	w.Write(body)
-}
-
-// contentType is shared by all answers; net/http does not change it.
-var contentType = []string{"application/json"}
-
-// toJSON is v as FastAPI writes it: no newline, and no < that became \u003c.
-func toJSON(v any) []byte {
-	var body bytes.Buffer
-	encoder := json.NewEncoder(&body)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(v); err != nil {
-		panic(err) // only a type that has no JSON can do this
-	}
-	return bytes.TrimSuffix(body.Bytes(), []byte("\n"))
-}
-
-// # For the log
-
-// cut keeps a client's text to a length that a line of the log can bear.
-func cut(s string) string {
-	const most = 64
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most], "") + "…"
+	answer.JSON(w, e.Status, body)
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"log/slog"
-	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -11,6 +10,8 @@ import (
 
 	"golang.org/x/crypto/bcrypt"
 
+	"simple-oauth2/internal/answer"
+	"simple-oauth2/internal/logs"
 	"simple-oauth2/internal/tokens"
 	"simple-oauth2/internal/usersfile"
 )
@@ -45,12 +46,6 @@ func (u *storedUser) allowed(scopes []string) (held []string) {
 		}
 	}
 	return held
-}
-
-// readUsersMe answers GET /users/me.
-func readUsersMe(w http.ResponseWriter, _ *http.Request, user CurrentUser) error {
-	writeBody(w, http.StatusOK, user.body)
-	return nil
 }
 
 // demonstration is the tutorial's fake_users_db: johndoe, whose password is
@@ -110,11 +105,11 @@ func (u *users) load() error {
 	read, costliest := &userMap{byName: make(map[string]*storedUser)}, bcrypt.MinCost
 	for name, record := range records {
 		user := User{Username: name, Email: record.Email, FullName: record.FullName, Disabled: record.Disabled}
-		user.body = toJSON(user)
+		user.body = answer.Encode(user)
 		read.byName[name] = &storedUser{User: user, hash: record.Hash, credential: tokens.CredentialOf(record.Hash), scopes: record.Scopes}
 		costliest = max(costliest, record.Cost)
 		if record.Cost < leastCost {
-			u.log.Warn("the hash of a user is weak, make a new one", "username", cut(name), "cost", record.Cost, "least", leastCost)
+			u.log.Warn("the hash of a user is weak, make a new one", "username", logs.Cut(name), "cost", record.Cost, "least", leastCost)
 		}
 	}
 	read.noOne = fmt.Appendf(nil, "$2a$%02d$%s", costliest, strings.Repeat(".", 53))

@@ -10,6 +10,7 @@ import (
 	"bytes"
 	"crypto/sha512"
 	"encoding/base64"
+	"flag"
 	"fmt"
 	"io/fs"
 	"net/http"
@@ -38,16 +39,52 @@ var (
 	style  = asset{"swagger-ui.css", css, "sha384-WlYgdmXYOOBWL5apwjDEZwN+U3HmXSSu5R6V5aGxEcf7z+KuRNwBhoxKVN1i3D5I"}
 )
 
-// File is one file to serve, at Path.
-type File struct {
-	Path   string
+// Config says whether to serve the documentation, and where Swagger UI comes
+// from: a folder, or the CDN if Assets is empty.
+type Config struct {
+	On     bool
+	Assets string
+}
+
+// Flags adds the flags that are read into c.
+func (c *Config) Flags(flags *flag.FlagSet) {
+	flags.BoolVar(&c.On, "docs", true, "serve /docs and /openapi.json")
+	flags.StringVar(&c.Assets, "docs-assets", "", "`folder` of an unpacked swagger-ui-dist, for a /docs that needs no internet")
+}
+
+// Page is what a GET of Path is answered with.
+type Page struct {
+	Path string
+	http.Handler
+}
+
+// Pages are the pages of the documentation, or none if it is off. The files are
+// those of own's folder docs. Its error names the flag.
+func (c *Config) Pages(own fs.FS) ([]Page, error) {
+	if !c.On {
+		return nil, nil
+	}
+	files, err := files(own, c.Assets)
+	if err != nil {
+		return nil, fmt.Errorf("-docs-assets: %w", err)
+	}
+	pages := []Page{{"/", http.RedirectHandler("/docs", http.StatusTemporaryRedirect)}}
+	for _, f := range files {
+		pages = append(pages, Page{f.path, f})
+	}
+	return pages, nil
+}
+
+// file is one file to serve, at path.
+type file struct {
+	path   string
 	kind   string
 	policy string
 	etag   string
 	body   []byte
 }
 
-// Files are the files of the documentation: /openapi.json, /docs, and what the
+// files are the files of the documentation: /openapi.json, /docs, and what the
 // page loads from below /docs/. They are made of openapi.json, page.html,
 // page.css and page.js in own's folder docs; in page.html {{version}}, {{from}}, {{script}} and
 // {{style}} become the version of Swagger UI, where it comes from, and the hashes.
@@ -55,9 +92,9 @@ type File struct {
 // With assetsDir, Swagger UI too comes from here, out of that folder, which
 // holds an unpacked swagger-ui-dist. A file that is missing there, or is not
 // the version's, is an error that names it.
-func Files(own fs.FS, assetsDir string) ([]File, error) {
+func files(own fs.FS, assetsDir string) ([]file, error) {
 	from, scripts, styles := cdn, " "+cdn+script.name, " "+cdn+style.name
-	var files []File
+	var files []file
 	if assetsDir != "" {
 		from, scripts, styles = "/docs/", "", ""
 		for _, a := range []asset{script, style} {
@@ -109,13 +146,13 @@ func integrity(body []byte) string {
 	return "sha384-" + base64.StdEncoding.EncodeToString(sum[:])
 }
 
-func newFile(path, kind string, body []byte) File {
-	return File{Path: path, kind: kind, body: body, etag: `"` + integrity(body) + `"`}
+func newFile(path, kind string, body []byte) file {
+	return file{path: path, kind: kind, body: body, etag: `"` + integrity(body) + `"`}
 }
 
 // ServeHTTP serves the file. A browser asks each time whether it has changed: a
 // page of this version must not meet a script of the last one.
-func (f File) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (f file) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	header.Set("Content-Type", f.kind)
 	header.Set("Cache-Control", "no-cache")

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 	"unique"
+
+	"simple-oauth2/internal/background"
 )
 
 // A Key is the SHA-256 of a token.
@@ -138,18 +140,7 @@ func (m *Memory) Status() (up bool, lacks string) { return true, "" }
 
 // Run frees the memory of expired tokens, every ten seconds. Nobody waits for
 // it: the map is never locked as a whole.
-func (m *Memory) Run(ctx context.Context) {
-	tick := time.NewTicker(10 * time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			m.Sweep()
-		}
-	}
-}
+func (m *Memory) Run(ctx context.Context) { background.Every(ctx, 10*time.Second, m.Sweep) }
 
 // Sweep frees the memory of the tokens that have expired.
 func (m *Memory) Sweep() {
