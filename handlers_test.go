@@ -437,14 +437,6 @@ func TestEndpoints(t *testing.T) {
 		{"healthz", "GET /healthz", "", "", "", 200, map[string]string{"Content-Type": "application/json"}, `{"status":"ok"}`},
 		{"healthz, POST", "POST /healthz", "", "", "", 405, map[string]string{"Allow": "GET, HEAD"}, `{"detail":"Method Not Allowed"}`},
 		{"slash, query kept", "GET /users/me/?a=b", "", "", "", 307, map[string]string{"Location": "/users/me?a=b"}, ""},
-		{"slashes", "GET /users/me///", "", "", "", 307, map[string]string{"Location": "/users/me"}, ""},
-		{"slash, escaped", "POST /token%2F", "", "", "", 307, map[string]string{"Location": "/token"}, ""},
-		{"other host by two slashes", "GET //evil.example/", "", "", "", 404, map[string]string{"Location": ""}, `{"detail":"Not Found"}`},
-		{"other host by a backslash", `GET /\evil.example/`, "", "", "", 404, map[string]string{"Location": ""}, `{"detail":"Not Found"}`},
-		{"other host before a path", "GET //evil.example/token/", "", "", "", 404, map[string]string{"Location": ""}, `{"detail":"Not Found"}`},
-		{"other host, escaped", "GET /%2Fevil.example/", "", "", "", 404, map[string]string{"Location": ""}, `{"detail":"Not Found"}`},
-		{"two slashes are not tidied", "POST //token", "", "", "", 404, map[string]string{"Location": ""}, `{"detail":"Not Found"}`},
-		{"dots are not tidied", "POST /users/../token", "", "", "", 404, map[string]string{"Location": ""}, `{"detail":"Not Found"}`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			withTokens := func(text string) string {
@@ -591,8 +583,6 @@ func TestCORS(t *testing.T) {
 		methods         string
 		vary            string
 	}{
-		{"none configured", "", "https://app.example.com", "GET /users/me", nil, 401, "", "", "", "", ""},
-		{"none configured, preflight", "", "https://app.example.com", "OPTIONS /token", preflight, 405, "", "", "", "", ""},
 		{"allowed, 200", "https://app.example.com", "https://app.example.com", "GET /healthz", nil, 200, "https://app.example.com", "true", exposed, "", "Origin"},
 		{"allowed, 401", "https://app.example.com", "https://app.example.com", "GET /users/me", nil, 401, "https://app.example.com", "true", exposed, "", "Origin"},
 		{"allowed, 404", "https://app.example.com", "https://app.example.com", "GET /nowhere", nil, 404, "https://app.example.com", "true", exposed, "", "Origin"},
@@ -600,18 +590,7 @@ func TestCORS(t *testing.T) {
 		{"allowed, 422", "https://app.example.com", "https://app.example.com", "POST /token", nil, 422, "https://app.example.com", "true", exposed, "", "Origin"},
 		{"allowed, 429", "https://app.example.com", "https://app.example.com", "POST /token busy", nil, 429, "https://app.example.com", "true", exposed, "", "Origin"},
 		{"allowed, preflight", "https://app.example.com", "https://app.example.com", "OPTIONS /token", preflight, 204, "https://app.example.com", "true", "", "GET, HEAD, POST", "Origin"},
-		{"allowed, OPTIONS that is no preflight", "https://app.example.com", "https://app.example.com", "OPTIONS /token", nil, 405, "https://app.example.com", "true", exposed, "", "Origin"},
-		{"second of the list", "https://app.example.com, http://localhost:3000", "http://localhost:3000", "GET /healthz", nil, 200, "http://localhost:3000", "true", exposed, "", "Origin"},
 		{"other origin", "https://app.example.com", "https://evil.example", "GET /users/me", nil, 401, "", "", "", "", "Origin"},
-		{"other origin, preflight", "https://app.example.com", "https://evil.example", "OPTIONS /token", preflight, 405, "", "", "", "", "Origin"},
-		{"other scheme", "https://app.example.com", "http://app.example.com", "GET /healthz", nil, 200, "", "", "", "", "Origin"},
-		{"other port", "https://app.example.com", "https://app.example.com:8443", "GET /healthz", nil, 200, "", "", "", "", "Origin"},
-		{"longer", "https://app.example.com", "https://app.example.com.evil.example", "GET /healthz", nil, 200, "", "", "", "", "Origin"},
-		{"null", "https://app.example.com", "null", "GET /healthz", nil, 200, "", "", "", "", "Origin"},
-		{"no origin", "https://app.example.com", "", "GET /healthz", nil, 200, "", "", "", "", "Origin"},
-		{"any", "*", "https://app.example.com", "GET /users/me", nil, 401, "*", "", exposed, "", "Origin"},
-		{"any, preflight", "*", "https://app.example.com", "OPTIONS /token", preflight, 204, "*", "", "", "GET, HEAD, POST", "Origin"},
-		{"any, no origin", "*", "", "GET /healthz", nil, 200, "", "", "", "", "Origin"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newService(t, testUsers())
@@ -934,7 +913,6 @@ func TestFlags(t *testing.T) {
 		{"address with a bad port", "-addr 127.0.0.1:99999", "", "-addr: listen tcp: address 99999: invalid port"},
 		{"address by the environment", "", "OAUTH2_ADDR=localhost", "-addr: listen tcp: address localhost: missing port in address"},
 		{"the flag wins", "-addr flag", "OAUTH2_ADDR=env", "-addr: listen tcp: address flag: missing port in address"},
-		{"the flag wins over nonsense", "-token-ttl 1m -addr flag", "OAUTH2_TOKEN_TTL=soon", "-addr: listen tcp: address flag"},
 		{"ttl no duration", "-token-ttl soon", "", `invalid value "soon" for flag -token-ttl: ` + ttl},
 		{"ttl without a unit", "-token-ttl 30", "", `invalid value "30" for flag -token-ttl: ` + ttl},
 		{"ttl zero", "-token-ttl 0s", "", `invalid value "0s" for flag -token-ttl: ` + ttl},
@@ -946,14 +924,7 @@ func TestFlags(t *testing.T) {
 		{"trusted proxy malformed", "-trusted-proxies 10.0.0.0/8,proxy", "", `invalid value "10.0.0.0/8,proxy" for flag -trusted-proxies: "proxy" is neither an address nor a range such as 10.0.0.0/8`},
 		{"trusted range malformed", "", "OAUTH2_TRUSTED_PROXIES=10.0.0.0/33", `invalid value "10.0.0.0/33" for OAUTH2_TRUSTED_PROXIES: "10.0.0.0/33" is neither an address nor a range such as 10.0.0.0/8`},
 		{"origin with a path", "-cors-origins https://a.example/", "", `invalid value "https://a.example/" for flag -cors-origins: "https://a.example/" is not an origin as browsers send it, is it https://a.example?`},
-		{"origin in capitals", "-cors-origins https://A.example", "", `invalid value "https://A.example" for flag -cors-origins: "https://A.example" is not an origin as browsers send it, is it https://a.example?`},
-		{"origin with its scheme's port", "-cors-origins http://a.example:80", "", `invalid value "http://a.example:80" for flag -cors-origins: "http://a.example:80" is not an origin as browsers send it, is it http://a.example?`},
-		{"origin with an address written otherwise", "-cors-origins http://[::0:1]:3000", "", `invalid value "http://[::0:1]:3000" for flag -cors-origins: "http://[::0:1]:3000" is not an origin as browsers send it, is it http://[::1]:3000?`},
-		{"origin not in ASCII", "-cors-origins https://ä.example", "", `invalid value "https://ä.example" for flag -cors-origins: "https://ä.example": a browser sends the host in ASCII (xn--…)`},
-		{"origin with a wildcard", "-cors-origins https://*.example", "", `invalid value "https://*.example" for flag -cors-origins: "https://*.example" is not an origin such as https://app.example.com`},
 		{"origin without a scheme", "", "OAUTH2_CORS_ORIGINS=a.example", `invalid value "a.example" for OAUTH2_CORS_ORIGINS: "a.example" is not an origin such as https://app.example.com`},
-		{"origin null", "-cors-origins null", "", `invalid value "null" for flag -cors-origins: "null" is not an origin such as https://app.example.com`},
-		{"any origin and one more", "-cors-origins *,https://a.example", "", `invalid value "*,https://a.example" for flag -cors-origins: * is any origin and stands alone`},
 		{"docs assets not there", "-docs-assets " + dir, "", "-docs-assets: open " + dir + "/swagger-ui-bundle.js: no such file or directory"},
 		{"docs assets of another version", "", "OAUTH2_DOCS_ASSETS=" + other, "-docs-assets: " + other + "/swagger-ui-bundle.js is not the one of swagger-ui-dist " + swaggerui.Version},
 		{"etcd's certificate alone", "-etcd https://127.0.0.1:1 -etcd-cert a", "", "-etcd-cert and -etcd-key go together: give both or neither"},

@@ -1,0 +1,105 @@
+package cors_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"simple-oauth2/internal/cors"
+)
+
+func TestHandler(t *testing.T) {
+	const app, local, exposed = "https://app.example.com", "http://localhost:3000", "WWW-Authenticate, Retry-After"
+	for _, tt := range []struct {
+		name            string
+		origins, origin string
+		method          string // PREFLIGHT is OPTIONS with Access-Control-Request-Method
+		status          int    // 401 is the next handler's
+		allowed         string // Access-Control-Allow-Origin
+		credentials     string
+		exposed         string
+		methods         string
+		vary            string
+	}{
+		{"none configured", "", app, "GET", 401, "", "", "", "", ""},
+		{"none configured, preflight", "", app, "PREFLIGHT", 401, "", "", "", "", ""},
+		{"allowed", app, app, "GET", 401, app, "true", exposed, "", "Origin"},
+		{"allowed, preflight", app, app, "PREFLIGHT", 204, app, "true", "", "GET, HEAD, POST", "Origin"},
+		{"allowed, OPTIONS that is no preflight", app, app, "OPTIONS", 401, app, "true", exposed, "", "Origin"},
+		{"first of the list", app + ", " + local, app, "GET", 401, app, "true", exposed, "", "Origin"},
+		{"second of the list", app + ", " + local, local, "GET", 401, local, "true", exposed, "", "Origin"},
+		{"other origin", app, "https://evil.example", "GET", 401, "", "", "", "", "Origin"},
+		{"other origin, preflight", app, "https://evil.example", "PREFLIGHT", 401, "", "", "", "", "Origin"},
+		{"other scheme", app, "http://app.example.com", "GET", 401, "", "", "", "", "Origin"},
+		{"other port", app, app + ":8443", "GET", 401, "", "", "", "", "Origin"},
+		{"longer", app, app + ".evil.example", "GET", 401, "", "", "", "", "Origin"},
+		{"null", app, "null", "GET", 401, "", "", "", "", "Origin"},
+		{"no origin", app, "", "GET", 401, "", "", "", "", "Origin"},
+		{"any", "*", app, "GET", 401, "*", "", exposed, "", "Origin"},
+		{"any, preflight", "*", app, "PREFLIGHT", 204, "*", "", "", "GET, HEAD, POST", "Origin"},
+		{"any, no origin", "*", "", "GET", 401, "", "", "", "", "Origin"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var origins cors.Origins
+			if tt.origins != "" {
+				if err := origins.Set(tt.origins); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r := httptest.NewRequest("GET", "/", nil)
+			if r.Method = tt.method; tt.method == "PREFLIGHT" {
+				r.Method = "OPTIONS"
+				r.Header.Set("Access-Control-Request-Method", "POST")
+			}
+			if tt.origin != "" {
+				r.Header.Set("Origin", tt.origin)
+			}
+			w := httptest.NewRecorder()
+			origins.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) })).ServeHTTP(w, r)
+			if w.Code != tt.status {
+				t.Errorf("status %d, want %d", w.Code, tt.status)
+			}
+			headers := ""
+			if tt.methods != "" {
+				headers = "Authorization, Content-Type"
+			}
+			for name, value := range map[string]string{
+				"Access-Control-Allow-Origin": tt.allowed, "Access-Control-Allow-Credentials": tt.credentials, "Access-Control-Expose-Headers": tt.exposed,
+				"Access-Control-Allow-Methods": tt.methods, "Access-Control-Allow-Headers": headers, "Vary": tt.vary,
+			} {
+				if got := w.Header().Get(name); got != value {
+					t.Errorf("%s %q, want %q", name, got, value)
+				}
+			}
+		})
+	}
+}
+
+func TestSet(t *testing.T) {
+	for _, tt := range []struct{ name, list, want, err string }{
+		{"one", "https://app.example.com", "https://app.example.com", ""},
+		{"two, with a space", "https://a.example, http://localhost:3000", "https://a.example,http://localhost:3000", ""},
+		{"an IPv6 address", "http://[::1]:3000", "http://[::1]:3000", ""},
+		{"any", "*", "*", ""},
+		{"with a path", "https://a.example/", "", `"https://a.example/" is not an origin as browsers send it, is it https://a.example?`},
+		{"in capitals", "https://A.example", "", `"https://A.example" is not an origin as browsers send it, is it https://a.example?`},
+		{"with its scheme's port", "http://a.example:80", "", `"http://a.example:80" is not an origin as browsers send it, is it http://a.example?`},
+		{"with the other scheme's port", "http://a.example:443", "http://a.example:443", ""},
+		{"an address written otherwise", "http://[::0:1]:3000", "", `"http://[::0:1]:3000" is not an origin as browsers send it, is it http://[::1]:3000?`},
+		{"not in ASCII", "https://ä.example", "", `"https://ä.example": a browser sends the host in ASCII (xn--…)`},
+		{"a wildcard", "https://*.example", "", `"https://*.example" is not an origin such as https://app.example.com`},
+		{"no scheme", "a.example", "", `"a.example" is not an origin such as https://app.example.com`},
+		{"a user", "https://a@b.example", "", `"https://a@b.example" is not an origin such as https://app.example.com`},
+		{"null", "null", "", `"null" is not an origin such as https://app.example.com`},
+		{"an empty one", "https://a.example,", "", `"" is not an origin such as https://app.example.com`},
+		{"any and one more", "*,https://a.example", "", `* is any origin and stands alone`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var origins cors.Origins
+			err := origins.Set(tt.list)
+			if (err == nil) != (tt.err == "") || err != nil && err.Error() != tt.err || origins.String() != tt.want {
+				t.Errorf("%q, %v; want %q, %s", origins.String(), err, tt.want, tt.err)
+			}
+		})
+	}
+}

@@ -1,0 +1,61 @@
+package router_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"simple-oauth2/internal/router"
+)
+
+func TestNew(t *testing.T) {
+	says := func(status int, text string) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(status)
+			w.Write([]byte(text))
+		})
+	}
+	notAllowed := says(405, "not allowed")
+	handler := router.New(says(404, "not found"), []router.Route{
+		{Method: "GET", Path: "/", Handler: says(200, "root"), NotAllowed: notAllowed},
+		{Method: "GET", Path: "/users/me", Handler: says(200, "me"), NotAllowed: notAllowed},
+		{Method: "POST", Path: "/token", Handler: says(200, "token"), NotAllowed: notAllowed},
+	})
+	for _, tt := range []struct {
+		name, method, target string
+		status               int
+		body                 string
+		location, allow      string
+	}{
+		{"a route", "GET", "/users/me", 200, "me", "", ""},
+		{"HEAD as GET", "HEAD", "/users/me", 200, "me", "", ""}, // the server leaves the body out
+		{"with a query", "GET", "/users/me?a=b", 200, "me", "", ""},
+		{"escaped", "GET", "/users%2Fm%65", 200, "me", "", ""},
+		{"the root", "GET", "/", 200, "root", "", ""},
+		{"another method", "PUT", "/users/me", 405, "not allowed", "", "GET, HEAD"},
+		{"another method of the root", "POST", "/", 405, "not allowed", "", "GET, HEAD"},
+		{"GET of a POST", "GET", "/token", 405, "not allowed", "", "POST"},
+		{"HEAD of a POST", "HEAD", "/token", 405, "not allowed", "", "POST"},
+		{"no route", "GET", "/nowhere", 404, "not found", "", ""},
+		{"below a route", "GET", "/users/me/more", 404, "not found", "", ""},
+		{"above a route", "GET", "/users", 404, "not found", "", ""},
+		{"a slash behind", "GET", "/users/me/", 307, "", "/users/me", ""},
+		{"a slash behind, query kept", "GET", "/users/me/?a=b", 307, "", "/users/me?a=b", ""},
+		{"slashes behind", "POST", "/token///", 307, "", "/token", ""},
+		{"a slash behind, escaped", "POST", "/token%2F", 307, "", "/token", ""},
+		{"other host by two slashes", "GET", "//evil.example/", 404, "not found", "", ""},
+		{"other host by a backslash", "GET", `/\evil.example/`, 404, "not found", "", ""},
+		{"other host before a path", "GET", "//evil.example/token/", 404, "not found", "", ""},
+		{"other host, escaped", "GET", "/%2Fevil.example/", 404, "not found", "", ""},
+		{"two slashes are not tidied", "POST", "//token", 404, "not found", "", ""},
+		{"dots are not tidied", "POST", "/users/../token", 404, "not found", "", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := httptest.NewRecorder()
+			handler.ServeHTTP(w, httptest.NewRequest(tt.method, tt.target, nil))
+			if w.Code != tt.status || w.Body.String() != tt.body || w.Header().Get("Location") != tt.location || w.Header().Get("Allow") != tt.allow {
+				t.Errorf("%d %q, Location %q, Allow %q", w.Code, w.Body, w.Header().Get("Location"), w.Header().Get("Allow"))
+			}
+		})
+	}
+}
