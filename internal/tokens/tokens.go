@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"iter"
 	"sync"
 	"time"
 	"unique"
@@ -133,6 +134,17 @@ func (m *Memory) Retain(keep func(Key) bool) {
 		}
 		return true
 	})
+}
+
+// All yields the live tokens. Those that come or go meanwhile may be among
+// them or not.
+func (m *Memory) All() iter.Seq2[Key, *Record] {
+	return func(yield func(Key, *Record) bool) {
+		now := m.Now()
+		m.records.Range(func(key, record any) bool {
+			return !record.(*Record).Live(now) || yield(key.(Key), record.(*Record))
+		})
+	}
 }
 
 // Status says that the memory is up.

@@ -1,0 +1,14 @@
+package tokensfile
+
+import "flag"
+
+// Config says which file keeps the tokens; an empty File is none.
+type Config struct{ File string }
+
+// Flags adds the flag to be read into c.
+func (c *Config) Flags(flags *flag.FlagSet) {
+	flags.StringVar(&c.File, "tokens-file", "", "`file` that keeps the tokens over a restart; it is created if it is not there")
+}
+
+// On says whether there is a file.
+func (c *Config) On() bool { return c.File != "" }

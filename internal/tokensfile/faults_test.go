@@ -1,0 +1,498 @@
+package tokensfile
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"simple-oauth2/internal/tokens"
+)
+
+// faults is a file whose operations fail as a test says.
+type faults struct {
+	file
+	write, sync, truncate func() error // nil: as the file does
+}
+
+func (f *faults) WriteAt(p []byte, at int64) (int, error) {
+	if f.write != nil {
+		if err := f.write(); err != nil {
+			n, _ := f.file.WriteAt(p[:len(p)-1], at) // all but the end of the last line
+			return n, err
+		}
+	}
+	return f.file.WriteAt(p, at)
+}
+
+func (f *faults) Sync() error {
+	if f.sync != nil {
+		if err := f.sync(); err != nil {
+			return err
+		}
+	}
+	return f.file.Sync()
+}
+
+func (f *faults) Truncate(size int64) error {
+	if f.truncate != nil {
+		if err := f.truncate(); err != nil {
+			return err
+		}
+	}
+	return f.file.Truncate(size)
+}
+
+// TestFaults wants a file that answers with errors to lose nothing that was
+// answered, and to keep nothing that was refused.
+func TestFaults(t *testing.T) {
+	always := func(err error) func() error { return func() error { return err } }
+	var once sync.Once
+	for _, tt := range []struct {
+		name   string
+		faulty faults
+		folder error // of the folder's sync
+		stale  bool
+	}{
+		{"disk full", faults{write: always(syscall.ENOSPC)}, nil, false},
+		{"disk full, and the piece cannot be cut off", faults{write: always(syscall.ENOSPC), truncate: always(syscall.EIO)}, nil, true},
+		{"the disk fails", faults{sync: always(syscall.EIO)}, nil, true},
+		{"the disk fails once", faults{sync: func() (err error) {
+			once.Do(func() { err = syscall.EIO })
+			return err
+		}}, nil, true},
+		{"the disk fails, and nothing can be cut off", faults{sync: always(syscall.EIO), truncate: always(syscall.EIO)}, nil, true},
+		{"read-only", faults{write: always(syscall.EROFS), sync: always(syscall.EROFS), truncate: always(syscall.EROFS)}, syscall.EROFS, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s, log := open(t, filepath.Join(folder(t), "tokens"))
+			stays, goes := put(t, s), put(t, s)
+			del(t, s, goes)
+
+			well, folder := s.file, s.syncFolder
+			tt.faulty.file = well
+			s.file = &tt.faulty
+			s.syncFolder = func(name string) error {
+				if tt.folder != nil {
+					return tt.folder
+				}
+				return folder(name)
+			}
+			opener := s.open
+			s.open = func(string, int) (file, error) { return nil, errors.New("not now") }
+			refused := newKey()
+			for range 3 {
+				if err := s.Put(t.Context(), refused, newRecord(time.Hour)); !errors.Is(err, tokens.ErrUnavailable) {
+					t.Errorf("put: %v", err)
+				}
+				if err := s.Delete(t.Context(), stays); !errors.Is(err, tokens.ErrUnavailable) {
+					t.Errorf("delete: %v", err)
+				}
+				s.tend(true)
+				wants(t, s, refused, false)
+				wants(t, s, stays, true)
+				lacks(t, s, cannotWrite)
+			}
+			if s.stale != tt.stale {
+				t.Errorf("stale %v", s.stale)
+			}
+			if !tt.stale { // else it has to be written anew, whatever the file says by then
+				s.file = well
+			}
+			s.open = opener
+			tt.folder = nil
+			s.tend(true)
+			lacks(t, s, "")
+			comes := put(t, s)
+			if text := log.String(); strings.Count(text, "cannot be written, known tokens keep working") != 1 || strings.Count(text, "can be written again") != 1 {
+				t.Errorf("not said once each:\n%s", text)
+			}
+			s = reopen(t, s)
+			wants(t, s, stays, true)
+			wants(t, s, goes, false)
+			wants(t, s, refused, false)
+			wants(t, s, comes, true)
+		})
+	}
+}
+
+// TestRewriteFails wants a rewrite that fails to change nothing.
+func TestRewriteFails(t *testing.T) {
+	fail := func() error { return syscall.ENOSPC }
+	for _, tt := range []struct {
+		name  string
+		broke func(*Store)
+		lacks string
+	}{
+		{"no second file", func(s *Store) {
+			s.open = func(string, int) (file, error) { return nil, syscall.EMFILE }
+		}, "the tokens file cannot be written anew, so it grows"},
+		{"no room", func(s *Store) {
+			open := s.open
+			s.open = func(name string, flag int) (file, error) {
+				f, err := open(name, flag)
+				return &faults{file: f, write: fail}, err
+			}
+		}, "the tokens file cannot be written anew, so it grows"},
+		{"no sync", func(s *Store) {
+			open := s.open
+			s.open = func(name string, flag int) (file, error) {
+				f, err := open(name, flag)
+				return &faults{file: f, sync: fail}, err
+			}
+		}, "the tokens file cannot be written anew, so it grows"},
+		{"no sync of the folder", func(s *Store) {
+			s.syncFolder = func(string) error { return syscall.EIO }
+		}, cannotWrite},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s, log := open(t, filepath.Join(folder(t), "tokens"))
+			before := put(t, s)
+			opener, folder := s.open, s.syncFolder
+			tt.broke(s)
+			for range 3 {
+				s.rewrite()
+				lacks(t, s, tt.lacks)
+				key := newKey()
+				err := s.Put(t.Context(), key, newRecord(time.Hour))
+				if (err != nil) != (tt.lacks == cannotWrite) {
+					t.Errorf("put: %v", err)
+				}
+				wants(t, s, key, err == nil)
+			}
+			if n := strings.Count(log.String(), "cannot be written anew"); n != 1 {
+				t.Errorf("said %d times:\n%s", n, log)
+			}
+			s.open, s.syncFolder = opener, folder
+			s.rewrite()
+			lacks(t, s, "")
+			after := put(t, s)
+			if _, err := os.Stat(s.path + ".new"); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("the second file: %v", err)
+			}
+			s = reopen(t, s)
+			wants(t, s, before, true)
+			wants(t, s, after, true)
+		})
+	}
+}
+
+// TestTakenAway takes the file away under a running store.
+func TestTakenAway(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows lets nobody do that")
+	}
+	do := func(err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		name       string
+		away, back func(s *Store, folder string)
+	}{
+		{"folder removed", func(s *Store, folder string) { do(os.RemoveAll(folder)) }, func(s *Store, folder string) { do(os.Mkdir(folder, 0o700)) }},
+		{"folder moved", func(s *Store, folder string) { do(os.Rename(folder, folder+"2")) }, func(s *Store, folder string) { do(os.Rename(folder+"2", folder)) }},
+		{"folder unmounted", func(s *Store, folder string) {
+			do(os.Rename(folder, folder+"2"))
+			do(os.Mkdir(folder, 0o700))
+			do(os.Mkdir(s.path+".new", 0o700)) // so that nothing can be written there
+			do(os.Mkdir(s.path+".new/x", 0o700))
+		}, func(s *Store, folder string) {
+			do(os.RemoveAll(folder))
+			do(os.Rename(folder+"2", folder))
+		}},
+		{"another process at the file", func(s *Store, folder string) {
+			do(os.RemoveAll(folder))
+			do(os.Mkdir(folder, 0o700))
+			other, err := Open(Config{s.path}, slog.New(slog.DiscardHandler))
+			do(err)
+			t.Cleanup(other.close)
+		}, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			folder := filepath.Join(folder(t), "folder")
+			do(os.Mkdir(folder, 0o700))
+			s, _ := open(t, filepath.Join(folder, "tokens"))
+			key := put(t, s)
+			tt.away(s, folder)
+			refused := newKey()
+			for range 3 {
+				if err := s.Put(t.Context(), refused, newRecord(time.Hour)); !errors.Is(err, tokens.ErrUnavailable) {
+					t.Errorf("put: %v", err)
+				}
+				s.tend(true)
+				lacks(t, s, cannotWrite)
+				wants(t, s, key, true)
+				wants(t, s, refused, false)
+			}
+			if tt.back == nil {
+				return
+			}
+			tt.back(s, folder)
+			s.tend(false)
+			lacks(t, s, "")
+			after := put(t, s)
+			s = reopen(t, s)
+			wants(t, s, key, true)
+			wants(t, s, after, true)
+			wants(t, s, refused, false)
+		})
+	}
+	for _, tt := range []struct {
+		name string
+		away func(s *Store)
+	}{
+		{"file removed", func(s *Store) { do(os.Remove(s.path)) }},
+		{"file moved", func(s *Store) { do(os.Rename(s.path, s.path+".old")) }},
+		{"file emptied", func(s *Store) { do(os.Truncate(s.path, 0)) }},
+		{"file made longer", func(s *Store) { do(os.Truncate(s.path, 1e6)) }},
+		{"file replaced", func(s *Store) {
+			do(os.WriteFile(s.path+".old", nil, 0o600))
+			do(os.Rename(s.path+".old", s.path))
+		}},
+		{"lock removed", func(s *Store) { do(os.Remove(s.path + ".lock")) }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s, _ := open(t, filepath.Join(folder(t), "tokens"))
+			key, refused := put(t, s), newKey()
+			tt.away(s)
+			if err := s.Put(t.Context(), refused, newRecord(time.Hour)); !errors.Is(err, tokens.ErrUnavailable) {
+				t.Errorf("put: %v", err)
+			}
+			s.tend(false)
+			lacks(t, s, "")
+			if _, err := Open(Config{s.path}, slog.New(slog.DiscardHandler)); !errors.Is(err, errLocked) {
+				t.Errorf("a second process: %v", err)
+			}
+			after := put(t, s)
+			s = reopen(t, s)
+			wants(t, s, key, true)
+			wants(t, s, after, true)
+			wants(t, s, refused, false)
+		})
+	}
+}
+
+// TestShared wants those that wait together to share an fsync.
+func TestShared(t *testing.T) {
+	dir := folder(t)
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := open(t, filepath.Join(dir, "tokens"))
+		gate, syncs := make(chan struct{}), 0
+		s.file = &faults{file: s.file, sync: func() error { syncs++; <-gate; return nil }}
+		var clients sync.WaitGroup
+		answered := atomic.Int64{}
+		keys := make([]tokens.Key, 65)
+		for i := range keys {
+			keys[i] = newKey()
+			clients.Go(func() {
+				if err := s.Put(t.Context(), keys[i], newRecord(time.Hour)); err != nil {
+					t.Error(err)
+				}
+				answered.Add(1)
+			})
+			synctest.Wait() // the first one's fsync takes its time
+		}
+		for i, want := range []int64{0, 1, 65} {
+			if answered.Load() != want || i < 2 && syncs != i+1 {
+				t.Errorf("%d answered after %d fsyncs", answered.Load(), syncs)
+			}
+			for i, key := range keys {
+				wants(t, s, key, i < int(want))
+			}
+			if i < 2 {
+				gate <- struct{}{}
+				synctest.Wait()
+			}
+		}
+		clients.Wait()
+		if syncs != 2 {
+			t.Errorf("%d fsyncs", syncs)
+		}
+	})
+}
+
+// TestSlowDisk hangs the disk for a minute.
+func TestSlowDisk(t *testing.T) {
+	dir := folder(t)
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := open(t, filepath.Join(dir, "tokens"))
+		well := s.file
+		s.file = &faults{file: well, sync: func() error { time.Sleep(time.Minute); return nil }}
+		first, second := newKey(), newKey()
+		var clients sync.WaitGroup
+		began := time.Now()
+		clients.Go(func() {
+			if err := s.Put(t.Context(), first, newRecord(time.Hour)); err != nil || time.Since(began) != time.Minute {
+				t.Errorf("the one that hangs: %v after %v", err, time.Since(began))
+			}
+		})
+		synctest.Wait()
+		for range 3 {
+			clients.Go(func() {
+				if err := s.Put(t.Context(), second, newRecord(time.Hour)); !errors.Is(err, tokens.ErrUnavailable) || time.Since(began) != patience {
+					t.Errorf("one that waits: %v after %v", err, time.Since(began))
+				}
+			})
+		}
+		time.Sleep(patience + 1)
+		synctest.Wait()
+		lacks(t, s, cannotWrite)
+		clients.Wait()
+		lacks(t, s, "")
+		s.file = well
+		s = reopen(t, s)
+		wants(t, s, first, true)
+		wants(t, s, second, false)
+	})
+}
+
+// A disk knows what of a file is safe from a loss of power, and fails now and
+// then.
+type disk struct {
+	rand *rand.Rand
+	safe *safeFile // what the name leads to after one
+}
+
+func (d *disk) fails() bool { return d.rand.IntN(8) == 0 }
+
+// safeFile drops what an fsync that fails should have brought to the disk, as
+// Linux does: the next fsync succeeds, and brings what came after.
+type safeFile struct {
+	file
+	disk    *disk
+	safe    []byte
+	pending []func() // what is not safe yet
+	cut     bool     // the last of it is a truncation
+}
+
+func (d *disk) open(name string, flag int) (file, error) {
+	if d.fails() {
+		return nil, syscall.EMFILE
+	}
+	f, err := os.OpenFile(name, flag, 0o600)
+	return &safeFile{file: f, disk: d}, err
+}
+
+func (f *safeFile) WriteAt(p []byte, at int64) (int, error) {
+	var failed error
+	if f.disk.fails() {
+		p, failed = p[:f.disk.rand.IntN(len(p)+1)], syscall.ENOSPC
+	}
+	p = bytes.Clone(p)
+	f.cut = false
+	f.pending = append(f.pending, func() {
+		f.safe = append(f.safe, make([]byte, max(0, int(at)+len(p)-len(f.safe)))...)
+		copy(f.safe[at:], p)
+	})
+	n, err := f.file.WriteAt(p, at)
+	return n, errors.Join(err, failed)
+}
+
+// Truncate does not fail, nor the fsync after it: a disk that keeps what it is
+// told to cut off may show it again.
+func (f *safeFile) Truncate(size int64) error {
+	f.cut = true
+	f.pending = append(f.pending, func() { f.safe = f.safe[:min(int(size), len(f.safe))] })
+	return f.file.Truncate(size)
+}
+
+func (f *safeFile) Sync() error {
+	if !f.cut && f.disk.fails() {
+		f.flush(f.disk.rand.IntN(len(f.pending) + 1))
+		return syscall.EIO
+	}
+	f.flush(len(f.pending))
+	return nil
+}
+
+// flush makes the first n of what is pending safe, and drops the rest.
+func (f *safeFile) flush(n int) {
+	for _, do := range f.pending[:n] {
+		do()
+	}
+	f.pending, f.cut = nil, false
+}
+
+// TestCrashes kills the process and cuts the power at random moments, with a
+// disk that fails at random. What was answered is there after each restart, and
+// what was refused is not.
+func TestCrashes(t *testing.T) {
+	for seed := range uint64(60) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			d := &disk{rand: rand.New(rand.NewPCG(seed, 0))}
+			dir := folder(t)
+			live := make(map[tokens.Key]bool)
+			var issued []tokens.Key
+			var content []byte
+			for life := range 20 {
+				name := filepath.Join(dir, fmt.Sprint(life))
+				if err := os.WriteFile(name, content, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				s, _ := open(t, name)
+				for key, want := range live {
+					if found(s, key) != want {
+						t.Fatalf("after crash %d: found %v, want %v", life, !want, want)
+					}
+				}
+				safe, err := os.ReadFile(name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				d.safe = &safeFile{file: s.file, disk: d, safe: safe}
+				s.file, s.open = d.safe, d.open
+				s.syncFolder = func(string) error {
+					if d.fails() {
+						return syscall.EIO
+					}
+					d.safe = s.file.(*safeFile)
+					return nil
+				}
+				for range d.rand.IntN(60) {
+					switch n := d.rand.IntN(10); {
+					case n < 5:
+						key := newKey()
+						live[key] = s.Put(t.Context(), key, newRecord(time.Hour)) == nil
+						issued = append(issued, key)
+					case n < 8 && len(issued) > 0:
+						key := issued[d.rand.IntN(len(issued))]
+						if s.Delete(t.Context(), key) == nil {
+							live[key] = false
+						}
+					case n == 8:
+						s.tend(d.rand.IntN(2) == 0)
+					case n == 9:
+						s.rewrite()
+					}
+				}
+				if d.rand.IntN(2) == 0 { // kill -9
+					if content, err = os.ReadFile(name); err != nil {
+						t.Fatal(err)
+					}
+				} else { // the power fails
+					f := d.safe
+					if d.rand.IntN(2) == 0 {
+						f = s.file.(*safeFile) // its name was not synced, but may be on the disk
+					}
+					f.flush(d.rand.IntN(len(f.pending) + 1))
+					content = f.safe
+				}
+				s.close()
+			}
+		})
+	}
+}

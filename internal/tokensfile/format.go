@@ -1,0 +1,170 @@
+package tokensfile
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"strconv"
+	"strings"
+
+	"simple-oauth2/internal/tokens"
+)
+
+// header is the first line of the file.
+const header = "simple-oauth2 tokens 1\n"
+
+// A line has at most maxLine bytes. Quoting makes at most four bytes of one, so
+// a record with maxText bytes of names fits.
+const (
+	maxLine = 1 << 20
+	maxText = maxLine / 8
+)
+
+var (
+	encoding   = base64.RawURLEncoding
+	castagnoli = crc32.MakeTable(crc32.Castagnoli)
+)
+
+// An entry is what a line says: the record was put, or, if it is nil, the
+// token was deleted.
+type entry struct {
+	key    tokens.Key
+	record *tokens.Record
+}
+
+// position is a place between two lines of the file.
+type position struct {
+	offset int64
+	lines  int
+	sum    uint32 // the CRC-32C of all bytes before it
+}
+
+// after is the position behind text, which follows p.
+func (p position) after(text []byte) position {
+	return position{p.offset + int64(len(text)), p.lines + bytes.Count(text, []byte("\n")), crc32.Update(p.sum, castagnoli, text)}
+}
+
+// appendLine appends the line of an entry that follows p to buf, and returns
+// the position behind it.
+func (p position) appendLine(buf []byte, e entry) ([]byte, position) {
+	start := len(buf)
+	if r := e.record; r != nil {
+		buf = encoding.AppendEncode(append(buf, "+ "...), e.key[:])
+		buf = strconv.AppendInt(append(buf, ' '), r.Issued, 10)
+		buf = strconv.AppendInt(append(buf, ' '), r.Expires, 10)
+		buf = encoding.AppendEncode(append(buf, ' '), r.Credential[:])
+		buf = strconv.AppendQuote(append(buf, ' '), r.Username.String())
+		buf = strconv.AppendQuote(append(buf, ' '), r.Scope.String())
+	} else {
+		buf = encoding.AppendEncode(append(buf, "- "...), e.key[:])
+	}
+	buf = append(buf, ' ')
+	buf = p.after(buf[start:]).appendSum(buf)
+	return buf, p.after(buf[start:])
+}
+
+// appendSum appends the end of a line, the checksum of all before it.
+func (p position) appendSum(buf []byte) []byte {
+	return append(hex.AppendEncode(buf, binary.BigEndian.AppendUint32(make([]byte, 0, 4), p.sum)), '\n')
+}
+
+// parseLine is appendLine back.
+func (p position) parseLine(line []byte) (entry, error) {
+	sum := len(line) - len("00000000\n")
+	if sum < 0 || !bytes.Equal(p.after(line[:sum]).appendSum(make([]byte, 0, 16)), line[sum:]) {
+		return entry{}, errors.New("its checksum does not match")
+	}
+	kind, rest, _ := bytes.Cut(line[:sum], []byte(" "))
+	key, rest, _ := bytes.Cut(rest, []byte(" "))
+	var e entry
+	if !decode(e.key[:], key) {
+		return entry{}, errors.New("it has no key")
+	}
+	switch string(kind) {
+	case "-":
+		return e, nil
+	case "+":
+		record, err := parseRecord(string(rest))
+		e.record = record
+		return e, err
+	}
+	return entry{}, errors.New("it neither adds nor ends a token")
+}
+
+// parseRecord is the record in a line, which ends with a space.
+func parseRecord(text string) (*tokens.Record, error) {
+	record := &tokens.Record{}
+	issued, text, _ := strings.Cut(text, " ")
+	expires, text, _ := strings.Cut(text, " ")
+	credential, text, _ := strings.Cut(text, " ")
+	var errs [4]error
+	var username, scope string
+	record.Issued, errs[0] = strconv.ParseInt(issued, 10, 64)
+	record.Expires, errs[1] = strconv.ParseInt(expires, 10, 64)
+	username, text, errs[2] = cutQuoted(text)
+	scope, text, errs[3] = cutQuoted(text)
+	if err := errors.Join(errs[:]...); err != nil || text != "" || !decode(record.Credential[:], []byte(credential)) {
+		return nil, errors.New("its record cannot be read")
+	}
+	record.Username, record.Scope = tokens.Share(username), tokens.Share(scope)
+	return record, nil
+}
+
+// cutQuoted is the quoted string at the beginning of text, and what follows the
+// space behind it.
+func cutQuoted(text string) (s, rest string, err error) {
+	quoted, err := strconv.QuotedPrefix(text)
+	if err != nil {
+		return "", "", err
+	}
+	s, err = strconv.Unquote(quoted)
+	rest, _ = strings.CutPrefix(text[len(quoted):], " ")
+	return s, rest, err
+}
+
+// decode fills all of to.
+func decode(to, text []byte) bool {
+	if encoding.DecodedLen(len(text)) != len(to) {
+		return false
+	}
+	n, err := encoding.Decode(to, text)
+	return err == nil && n == len(to)
+}
+
+// read calls each with every entry of the file, and returns the position after
+// its last whole line and how many bytes follow there: those of a line that was
+// torn. A file that is empty, or torn in its header, has no lines.
+func read(file io.Reader, each func(entry)) (end position, torn int, err error) {
+	lines := bufio.NewReaderSize(file, maxLine)
+	for {
+		line, err := lines.ReadSlice('\n')
+		switch {
+		case end.lines == 0 && (len(line) > len(header) || header[:len(line)] != string(line)):
+			return end, 0, errors.New("it is not a tokens file of this version")
+		case errors.Is(err, io.EOF):
+			return end, len(line), nil
+		case errors.Is(err, bufio.ErrBufferFull):
+			return end, 0, damaged(end, errors.New("it is too long"))
+		case err != nil:
+			return end, 0, err
+		}
+		if end.lines > 0 {
+			e, err := end.parseLine(line)
+			if err != nil {
+				return end, 0, damaged(end, err)
+			}
+			each(e)
+		}
+		end = end.after(line)
+	}
+}
+
+func damaged(at position, err error) error {
+	return fmt.Errorf("line %d, at byte %d, is damaged: %w; the file is left as it is", at.lines+1, at.offset, err)
+}

@@ -1,0 +1,213 @@
+package tokensfile
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"simple-oauth2/internal/background"
+)
+
+// slack is how many lines of history are never worth a rewrite.
+const slack = 1000
+
+// Run frees the memory of expired tokens, keeps the file short, and tries a
+// file again that could not be written, until ctx ends. Then it closes the file.
+func (s *Store) Run(ctx context.Context) {
+	seconds := 0
+	background.Every(ctx, time.Second, func() {
+		s.tend(seconds%10 == 0)
+		seconds++
+	})
+	s.close()
+}
+
+// close closes the file, after which Put and Delete fail.
+func (s *Store) close() {
+	if !s.begin(patience) {
+		return
+	}
+	defer s.finish()
+	s.stale = true
+	if s.file != nil {
+		s.file.Close()
+	}
+	if s.lock != nil {
+		s.lock.Close()
+	}
+}
+
+// tend does what is to be done each second, and if tidy also what is to be done
+// each ten.
+func (s *Store) tend(tidy bool) {
+	s.mu.Lock()
+	lost := s.lost != nil
+	s.mu.Unlock()
+	if !s.begin(patience) {
+		return
+	}
+	if lost && !s.stale {
+		err := s.probe()
+		s.setLost(err)
+		lost = err != nil
+	}
+	stale, history := s.stale, s.end.lines-1
+	s.finish()
+	if tidy {
+		s.memory.Sweep()
+		live := s.live()
+		history -= live
+		// A full disk may have room for a shorter file.
+		if stale || history > live+slack || lost && history > 0 {
+			s.rewrite()
+		} else if !lost {
+			s.setGrows(nil)
+		}
+	} else if stale {
+		s.rewrite()
+	}
+}
+
+// probe finds out whether the disk has room for more lines, with something that
+// the next start would cut off. It has the size of a block, as the last block
+// may have room for a line and the disk for no more.
+func (s *Store) probe() error {
+	was := s.end
+	if err := s.extend(make([]byte, 4096)); err != nil {
+		return err
+	}
+	s.end = was
+	return s.cutBack()
+}
+
+// rewrite writes the file anew, with the live tokens alone. Lines are added
+// meanwhile, except if the file is stale.
+func (s *Store) rewrite() {
+	if !s.begin(patience) {
+		return
+	}
+	err := s.keepLock()
+	s.noting = true
+	s.finish()
+	var next file
+	var end position
+	if err == nil {
+		next, end, err = s.copyLive()
+	}
+	s.writing <- struct{}{}
+	defer s.finish()
+	if err == nil {
+		err = s.replace(next, end)
+	}
+	if err != nil && next != nil && next != s.file {
+		next.Close()
+		os.Remove(s.path + ".new")
+	}
+	s.noting, s.noted = false, nil
+	if err == nil || s.stale {
+		s.setLost(err)
+	}
+	s.setGrows(err)
+}
+
+// setGrows says why the file cannot be written anew, or with nil that it can or
+// need not.
+func (s *Store) setGrows(err error) {
+	s.mu.Lock()
+	was := s.grows
+	s.grows = err
+	s.mu.Unlock()
+	if err != nil && was == nil { // once, not at each try
+		s.log.Warn("the tokens file cannot be written anew", "error", err)
+	}
+}
+
+// copyLive writes the live tokens to a second file.
+func (s *Store) copyLive() (next file, end position, err error) {
+	name := s.path + ".new"
+	os.Remove(name) // what a crash left
+	if next, err = s.open(name, os.O_RDWR|os.O_CREATE|os.O_EXCL); err != nil {
+		return nil, end, err
+	}
+	text := []byte(header)
+	follow := end.after(text)
+	for key, record := range s.memory.All() {
+		text, follow = follow.appendLine(text, entry{key, record})
+		// In pieces, as a line that is added to the file meanwhile may have
+		// to wait until the disk is through with all that it was given.
+		if len(text) > 1<<20 {
+			if err := writeAndSync(next, text, end.offset); err != nil {
+				return next, end, err
+			}
+			text, end = text[:0], follow
+		}
+	}
+	return next, follow, writeAndSync(next, text, end.offset)
+}
+
+func writeAndSync(f file, text []byte, offset int64) error {
+	_, err := f.WriteAt(text, offset)
+	if err == nil {
+		err = f.Sync()
+	}
+	return err
+}
+
+// replace puts the second file, with the lines that were added meanwhile, in
+// the place of the first.
+func (s *Store) replace(next file, end position) error {
+	var text []byte
+	behind := end
+	for _, e := range s.noted {
+		text, behind = behind.appendLine(text, e)
+	}
+	if err := writeAndSync(next, text, end.offset); err != nil {
+		return err
+	}
+	if err := s.rename(next); err != nil {
+		return err
+	}
+	s.end = behind
+	err := s.syncFolder(filepath.Dir(s.path))
+	s.stale = err != nil // a crash may bring back the first file
+	return err
+}
+
+// rename gives the second file the name of the first.
+func (s *Store) rename(next file) error {
+	if runtime.GOOS != "windows" {
+		err := os.Rename(s.path+".new", s.path)
+		if err == nil {
+			s.file.Close()
+			s.file = next
+		}
+		return err
+	}
+	// Windows renames no open file.
+	next.Close()
+	s.file.Close()
+	err := os.Rename(s.path+".new", s.path)
+	reopened, openErr := s.open(s.path, os.O_RDWR)
+	if openErr != nil {
+		s.stale = true
+		return openErr
+	}
+	s.file = reopened
+	return err
+}
+
+// keepLock locks the lock's file anew if it is gone, with its folder perhaps.
+func (s *Store) keepLock() error {
+	if _, err := sameFile(s.path+".lock", s.lock); err == nil {
+		return nil
+	}
+	lock, err := openLock(s.path + ".lock")
+	if err != nil {
+		return err
+	}
+	s.lock.Close()
+	s.lock = lock
+	return nil
+}

@@ -1,0 +1,348 @@
+// Package tokensfile keeps tokens in a file, so that a restart of the service
+// loses none.
+//
+// The memory is what is read. The file is a log: a line for each token that
+// was put or deleted, with the token's SHA-256, the record and a checksum of the
+// file up to there. Its rules:
+//
+//   - Put and Delete return nil once their line is on the disk, and only then
+//     the memory has it too. Those that wait at the same time share one write
+//     and one fsync.
+//   - What was refused is never found, not after a restart either: a line that
+//     could not be brought to the disk is cut off before its Put or Delete
+//     returns.
+//   - After a failed fsync nobody knows what is on the disk. No line is added
+//     to the file then until it was written anew, from the memory. The same is
+//     done when the file's name leads to another file, or to none.
+//   - The file is written anew to a second file, FILE.new, which then takes its
+//     name. It is done in the background when most lines are history. Lines that
+//     are added meanwhile go to both.
+//   - A file that cannot be written keeps nobody from reading, and is tried
+//     again each second.
+//   - A last line without its end was torn by a crash: nobody was told of it, and
+//     the next start cuts it off. Any other damage ends the start, and the file is
+//     left as it is.
+//   - FILE.lock keeps a second process off. The system unlocks it when the process
+//     dies.
+package tokensfile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"simple-oauth2/internal/tokens"
+)
+
+// patience is how long Put and Delete wait until their write begins. One that
+// has begun is waited for: only its end tells what became of it.
+const patience = 4 * time.Second
+
+// file is what is needed of an [os.File].
+type file interface {
+	io.Reader
+	io.WriterAt
+	io.Closer
+	Truncate(size int64) error
+	Sync() error
+	Stat() (fs.FileInfo, error)
+}
+
+// Store is a [tokens.Store] in a file. Make one with Open.
+type Store struct {
+	path   string // without links, so that the file can be replaced
+	memory tokens.Memory
+	log    *slog.Logger
+
+	// Changed by tests.
+	open       func(name string, flag int) (file, error)
+	syncFolder func(name string) error
+
+	writing chan struct{} // held while the file is written, and what follows is read or changed
+	file    file
+	lock    *os.File
+	end     position // behind the last line
+	stale   bool     // the file must be written anew before a line is added
+	noting  bool     // the file is being written anew, and
+	noted   []entry  // this was added meanwhile
+
+	mu      sync.Mutex
+	waiting *batch
+	lost    error // why no line can be added
+	grows   error // why the file cannot be written anew
+}
+
+// A batch is entries that share a write.
+type batch struct {
+	entries []entry
+	done    chan struct{} // closed once err is true
+	err     error
+}
+
+var errLocked = errors.New("another process has this tokens file")
+
+// Open reads the file, or creates it. Its errors name the flag and the file.
+func Open(c Config, log *slog.Logger) (*Store, error) {
+	s := &Store{
+		memory:     tokens.Memory{Now: time.Now},
+		log:        log,
+		writing:    make(chan struct{}, 1),
+		open:       func(name string, flag int) (file, error) { return os.OpenFile(name, flag, 0o600) },
+		syncFolder: syncFolder,
+	}
+	if err := s.load(c.File); err != nil {
+		s.close()
+		return nil, fmt.Errorf("-tokens-file %s: %w", c.File, err)
+	}
+	return s, nil
+}
+
+// load opens, locks and reads the file.
+func (s *Store) load(name string) error {
+	began := time.Now()
+	created, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	info, err := created.Stat()
+	created.Close()
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return errors.New("it is not a regular file")
+	}
+	if s.path, err = filepath.EvalSymlinks(name); err != nil {
+		return err
+	}
+	if s.path, err = filepath.Abs(s.path); err != nil {
+		return err
+	}
+	if s.lock, err = openLock(s.path + ".lock"); err != nil {
+		return err
+	}
+	if s.file, err = s.open(s.path, os.O_RDWR); err != nil {
+		return err
+	}
+	var torn int
+	if s.end, torn, err = read(s.file, s.remember); err != nil {
+		return err
+	}
+	if torn > 0 {
+		s.log.Warn("the tokens file's last line was torn by a crash and is cut off", "file", s.path, "line", s.end.lines+1, "bytes", torn)
+		if err := s.cutBack(); err != nil {
+			return err
+		}
+	}
+	if s.end.lines == 0 {
+		if err := s.extend([]byte(header)); err != nil {
+			return err
+		}
+	}
+	s.memory.Sweep()
+	s.log.Info("tokens read", "file", s.path, "live", s.live(), "lines", s.end.lines, "took", time.Since(began).Round(time.Millisecond))
+	return s.syncFolder(filepath.Dir(s.path))
+}
+
+// remember does in the memory what an entry says.
+func (s *Store) remember(e entry) {
+	if e.record != nil {
+		s.memory.Put(context.Background(), e.key, e.record)
+	} else {
+		s.memory.Delete(context.Background(), e.key)
+	}
+}
+
+// live is the number of live tokens.
+func (s *Store) live() (n int) {
+	for range s.memory.All() {
+		n++
+	}
+	return n
+}
+
+// Put keeps a record. It returns nil once that is on the disk.
+func (s *Store) Put(_ context.Context, key tokens.Key, record *tokens.Record) error {
+	if len(record.Username.String())+len(record.Scope.String()) > maxText {
+		return fmt.Errorf("a record with more than %d bytes of names", maxText)
+	}
+	return s.add(entry{key, record})
+}
+
+// Find returns the record of a live token, or nil. It never waits for the disk,
+// and returns no error.
+func (s *Store) Find(ctx context.Context, key tokens.Key) (*tokens.Record, error) {
+	return s.memory.Find(ctx, key)
+}
+
+// Delete forgets a token. It returns nil once that is on the disk.
+func (s *Store) Delete(_ context.Context, key tokens.Key) error { return s.add(entry{key, nil}) }
+
+// Status says that the store is up, and whether the file can be written.
+func (s *Store) Status() (up bool, lacks string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.lost != nil:
+		lacks = "the tokens file cannot be written"
+	case s.grows != nil:
+		lacks = "the tokens file cannot be written anew, so it grows"
+	}
+	return true, lacks
+}
+
+// add brings an entry to the file and then to the memory. The request's context
+// does not end it: what became of the entry must be known.
+func (s *Store) add(e entry) error {
+	s.mu.Lock()
+	b := s.waiting
+	first := b == nil
+	if first {
+		b = &batch{done: make(chan struct{})}
+		s.waiting = b
+	}
+	b.entries = append(b.entries, e)
+	s.mu.Unlock()
+	if first { // it writes for those that come until it begins
+		s.write(b)
+	}
+	<-b.done
+	return b.err
+}
+
+// write writes a batch, once those before it are written.
+func (s *Store) write(b *batch) {
+	defer close(b.done)
+	begun := s.begin(patience)
+	s.mu.Lock()
+	s.waiting = nil
+	s.mu.Unlock()
+	err := errors.New("the write before takes too long")
+	if begun {
+		defer s.finish()
+		err = s.append(b.entries)
+	}
+	s.setLost(err)
+	if err != nil {
+		b.err = tokens.ErrUnavailable
+	}
+}
+
+// begin waits until nobody writes.
+func (s *Store) begin(patience time.Duration) bool {
+	select {
+	case s.writing <- struct{}{}:
+		return true
+	case <-time.After(patience):
+		return false
+	}
+}
+
+func (s *Store) finish() { <-s.writing }
+
+// setLost says why no line can be added, or with nil that one can.
+func (s *Store) setLost(err error) {
+	s.mu.Lock()
+	was := s.lost
+	s.lost = err
+	s.mu.Unlock()
+	switch {
+	case err != nil && was == nil: // once, not at each try
+		s.log.Error("the tokens file cannot be written, known tokens keep working", "error", err)
+	case err == nil && was != nil:
+		s.log.Info("the tokens file can be written again")
+	}
+}
+
+// append adds the lines of the entries to the file, and the entries to the
+// memory; all of them or none.
+func (s *Store) append(entries []entry) error {
+	if s.stale {
+		return errStale
+	}
+	var text []byte
+	end := s.end
+	for _, e := range entries {
+		text, end = end.appendLine(text, e)
+	}
+	if err := s.extend(text); err != nil {
+		return err
+	}
+	for _, e := range entries {
+		s.remember(e)
+	}
+	if s.noting {
+		s.noted = append(s.noted, entries...)
+	}
+	return nil
+}
+
+var errStale = errors.New("it must be written anew first")
+
+// extend adds text to the file, all of it or nothing, and syncs it.
+func (s *Store) extend(text []byte) error {
+	if err := s.inPlace(s.end); err != nil {
+		s.stale = true
+		return err
+	}
+	behind := s.end.after(text)
+	_, err := s.file.WriteAt(text, s.end.offset)
+	if err == nil {
+		if err = s.file.Sync(); err == nil {
+			err = s.inPlace(behind)
+		}
+		s.stale = err != nil
+	}
+	if err != nil {
+		s.cutBack()
+		return err
+	}
+	s.end = behind
+	return nil
+}
+
+// cutBack cuts off what is behind the last line, or makes the file stale.
+func (s *Store) cutBack() error {
+	err := s.file.Truncate(s.end.offset)
+	if err == nil {
+		err = s.file.Sync()
+	}
+	if err != nil {
+		s.stale = true
+	}
+	return err
+}
+
+// inPlace says whether the file and its lock are still what their names lead
+// to, and the file ends where it should.
+func (s *Store) inPlace(end position) error {
+	found, err := sameFile(s.path, s.file)
+	if err != nil {
+		return err
+	}
+	if found.Size() != end.offset {
+		return fmt.Errorf("%s was changed by another", s.path)
+	}
+	_, err = sameFile(s.path+".lock", s.lock)
+	return err
+}
+
+// sameFile wants a name to lead to an open file.
+func sameFile(name string, open interface{ Stat() (fs.FileInfo, error) }) (fs.FileInfo, error) {
+	found, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	info, err := open.Stat()
+	if err == nil && !os.SameFile(found, info) {
+		err = fmt.Errorf("%s was replaced by another file", name)
+	}
+	return found, err
+}

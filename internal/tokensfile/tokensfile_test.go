@@ -1,0 +1,468 @@
+package tokensfile
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"simple-oauth2/internal/tokens"
+	"simple-oauth2/internal/tokens/conformance"
+)
+
+// lines is a log that may be read while it is written.
+type lines struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// folder is a folder for a test, in memory if there is one: tests by the
+// thousand would wait for a disk.
+func folder(t testing.TB) string {
+	dir, err := os.MkdirTemp("/dev/shm", "tokensfile")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// open opens a store that is not run, and closes it when the test ends.
+func open(t testing.TB, name string) (*Store, *lines) {
+	t.Helper()
+	log := &lines{}
+	s, err := Open(Config{name}, slog.New(slog.NewTextHandler(log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.close)
+	return s, log
+}
+
+// reopen is another process's view of the file, after the end of the first.
+func reopen(t testing.TB, s *Store) *Store {
+	t.Helper()
+	s.close()
+	s, _ = open(t, s.path)
+	return s
+}
+
+func newKey() (key tokens.Key) {
+	rand.Read(key[:])
+	return key
+}
+
+func newRecord(lifetime time.Duration) *tokens.Record {
+	now := time.Now()
+	return &tokens.Record{Username: tokens.Share("johndoe"), Scope: tokens.Share("items:read"), Issued: now.Unix(), Expires: now.Add(lifetime).Unix(), Credential: tokens.Credential{1, 2, 3}}
+}
+
+// put wants a new token to be kept.
+func put(t testing.TB, s *Store) tokens.Key {
+	t.Helper()
+	key := newKey()
+	if err := s.Put(t.Context(), key, newRecord(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func del(t testing.TB, s *Store, key tokens.Key) {
+	t.Helper()
+	if err := s.Delete(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func found(s *Store, key tokens.Key) bool {
+	record, err := s.Find(context.Background(), key)
+	return record != nil && err == nil
+}
+
+// wants compares what a store knows of a token.
+func wants(t testing.TB, s *Store, key tokens.Key, want bool) {
+	t.Helper()
+	if got := found(s, key); got != want {
+		t.Errorf("found %v, want %v", got, want)
+	}
+}
+
+func lacks(t testing.TB, s *Store, want string) {
+	t.Helper()
+	if up, got := s.Status(); !up || got != want {
+		t.Errorf("up %v, lacks %q, want %q", up, got, want)
+	}
+}
+
+const cannotWrite = "the tokens file cannot be written"
+
+func TestConformance(t *testing.T) {
+	conformance.Run(t, func(t *testing.T) tokens.Store {
+		s, _ := open(t, filepath.Join(folder(t), "tokens"))
+		return s
+	})
+	t.Run("after a restart", func(t *testing.T) {
+		conformance.Run(t, func(t *testing.T) tokens.Store {
+			s, _ := open(t, filepath.Join(folder(t), "tokens"))
+			return &restarted{t: t, Store: s}
+		})
+	})
+}
+
+// restarted starts anew before each look-up.
+type restarted struct {
+	t  *testing.T
+	mu sync.RWMutex
+	*Store
+}
+
+func (r *restarted) Put(ctx context.Context, key tokens.Key, record *tokens.Record) error {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.Store.Put(ctx, key, record)
+}
+
+func (r *restarted) Delete(ctx context.Context, key tokens.Key) error {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.Store.Delete(ctx, key)
+}
+
+func (r *restarted) Find(ctx context.Context, key tokens.Key) (*tokens.Record, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.Store.close()
+	s, err := Open(Config{r.path}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, err
+	}
+	r.t.Cleanup(s.close)
+	r.Store = s
+	return s.Find(ctx, key)
+}
+
+// TestWhatIsInTheFile wants no token there, and nobody else to read it.
+func TestWhatIsInTheFile(t *testing.T) {
+	name := filepath.Join(folder(t), "tokens")
+	s, _ := open(t, name)
+	key := tokens.KeyOf("the token itself")
+	record := &tokens.Record{Username: tokens.Share("jöhn \"doe\"\n"), Issued: 1700000000, Expires: 1 << 40, Credential: tokens.Credential{1, 2, 3}}
+	if err := s.Put(t.Context(), key, record); err != nil {
+		t.Fatal(err)
+	}
+	del(t, s, key)
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "simple-oauth2 tokens 1\n" +
+		"+ " + encoding.EncodeToString(key[:]) + ` 1700000000 1099511627776 AQIDAAAAAAA "jöhn \"doe\"\n" "" `
+	if !strings.HasPrefix(string(text), want) || strings.Count(string(text), "\n") != 3 {
+		t.Errorf("in the file:\n%s", text)
+	}
+	s.rewrite()
+	for _, name := range []string{name, name + ".lock"} {
+		if info, err := os.Stat(name); err != nil || info.Mode().Perm() != 0o600 && runtime.GOOS != "windows" {
+			t.Errorf("%s: mode %v, %v", name, info.Mode(), err)
+		}
+	}
+}
+
+func TestTooLongRecord(t *testing.T) {
+	s, _ := open(t, filepath.Join(folder(t), "tokens"))
+	record := newRecord(time.Hour)
+	for _, tt := range []struct {
+		length int
+		kept   bool
+	}{{maxText, true}, {maxText + 1, false}} {
+		key := newKey()
+		record.Username, record.Scope = tokens.Share(strings.Repeat("\x01", tt.length)), tokens.Shared{}
+		if err := s.Put(t.Context(), key, record); (err == nil) != tt.kept {
+			t.Errorf("%d bytes: %v", tt.length, err)
+		}
+		s = reopen(t, s)
+		wants(t, s, key, tt.kept)
+	}
+}
+
+// TestCut cuts the file after each byte.
+func TestCut(t *testing.T) {
+	dir := folder(t)
+	s, _ := open(t, filepath.Join(dir, "tokens"))
+	var keys []tokens.Key
+	for i := range 12 {
+		keys = append(keys, put(t, s))
+		if i%3 == 2 {
+			del(t, s, keys[i-1])
+		}
+	}
+	s.close()
+	whole, err := os.ReadFile(s.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(whole) < 1024 {
+		t.Fatalf("%d bytes", len(whole))
+	}
+	name := filepath.Join(dir, "cut")
+	for n := range len(whole) + 1 {
+		if err := os.WriteFile(name, whole[:n], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, log := open(t, name)
+		complete := bytes.Count(whole[:n], []byte("\n"))
+		torn := n > 0 && whole[n-1] != '\n'
+		if strings.Contains(log.String(), "torn") != torn {
+			t.Errorf("cut after %d bytes, the log says:\n%s", n, log)
+		}
+		line := 1
+		for i, key := range keys {
+			line++
+			live := line <= complete
+			if i%3 == 1 { // deleted two lines later
+				live = live && line+2 > complete
+			}
+			if i%3 == 2 {
+				line++
+			}
+			if found(s, key) != live {
+				t.Errorf("cut after %d bytes: token %d: found %v", n, i, !live)
+			}
+		}
+		key := put(t, s)
+		s.close()
+		if s, err = Open(Config{name}, slog.New(slog.DiscardHandler)); err != nil {
+			t.Fatalf("cut after %d bytes, and a line more: %v", n, err)
+		}
+		wants(t, s, key, true)
+		s.close()
+	}
+}
+
+// TestDamage wants damage to end the start, and the file to stay as it is.
+func TestDamage(t *testing.T) {
+	dir := folder(t)
+	s, _ := open(t, filepath.Join(dir, "tokens"))
+	key := put(t, s)
+	put(t, s)
+	del(t, s, key)
+	put(t, s)
+	s.close()
+	whole, err := os.ReadFile(s.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(dir, "damaged")
+	broken := func(what string, line int, text []byte) {
+		t.Helper()
+		if err := os.WriteFile(name, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := Open(Config{name}, slog.New(slog.DiscardHandler))
+		want := fmt.Sprintf("-tokens-file %s: line %d, at byte ", name, line)
+		if line == 1 {
+			want = fmt.Sprintf("-tokens-file %s: it is not a tokens file of this version", name)
+		}
+		if err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", what, err, want)
+		}
+		if err == nil {
+			s.close()
+		}
+		if now, _ := os.ReadFile(name); !bytes.Equal(now, text) {
+			t.Errorf("%s: the file was changed", what)
+		}
+	}
+	for i := range len(whole) - 1 { // the last byte is the last line's end
+		for _, bit := range []byte{1, 0x80} {
+			text := bytes.Clone(whole)
+			text[i] ^= bit
+			broken(fmt.Sprintf("byte %d is %q", i, text[i]), bytes.Count(whole[:i], []byte("\n"))+1, text)
+		}
+	}
+	line := bytes.SplitAfter(whole, []byte("\n"))
+	join := func(lines ...[]byte) []byte { return bytes.Join(lines, nil) }
+	broken("a line is missing", 3, join(line[0], line[1], line[3], line[4]))
+	broken("a line is there twice", 3, join(line[0], line[1], line[1], line[2]))
+	broken("lines are in another order", 2, join(line[0], line[2], line[1], line[3]))
+	broken("an empty line", 3, join(line[0], line[1], []byte("\n"), line[2]))
+	broken("a very long line", 3, join(line[0], line[1], bytes.Repeat([]byte("x"), maxLine+1)))
+	broken("the header is missing", 1, join(line[1], line[2]))
+	broken("a file of users", 1, []byte(`{"jane": {}}`))
+	broken("another version", 1, join([]byte("simple-oauth2 tokens 2\n"), line[1]))
+	for _, tt := range []string{"+ ", "- ", "* " + encoding.EncodeToString(key[:]), "+ " + encoding.EncodeToString(key[:]) + " 1 x"} {
+		p := position{}.after(line[0])
+		broken("a right checksum of "+tt, 2, p.after([]byte(tt)).appendSum(join(line[0], []byte(tt))))
+	}
+}
+
+// TestZeros is a tail that the file system had no time to write.
+func TestZeros(t *testing.T) {
+	s, _ := open(t, filepath.Join(folder(t), "tokens"))
+	key := put(t, s)
+	s.close()
+	f, err := os.OpenFile(s.path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Write(make([]byte, 5000))
+	f.Close()
+	s = reopen(t, s)
+	wants(t, s, key, true)
+}
+
+func TestStart(t *testing.T) {
+	dir := folder(t)
+	if err := os.Symlink("nowhere/tokens", filepath.Join(dir, "dangling")); err != nil {
+		t.Fatal(err)
+	}
+	taken, _ := open(t, filepath.Join(dir, "taken"))
+	if err := os.Symlink(taken.path, filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ name, err string }{
+		{dir, "open " + dir + ": is a directory"},
+		{dir + "/none/tokens", "open " + dir + "/none/tokens: no such file or directory"},
+		{dir + "/dangling", "open " + dir + "/dangling: no such file or directory"},
+		{dir + "/taken", "lock " + taken.path + ".lock: another process has this tokens file"},
+		{dir + "/link", "lock " + taken.path + ".lock: another process has this tokens file"},
+		{"/dev/null", "it is not a regular file"},
+	} {
+		if runtime.GOOS == "windows" {
+			t.Skip("the words are those of Unix")
+		}
+		_, err := Open(Config{tt.name}, slog.New(slog.DiscardHandler))
+		if want := "-tokens-file " + tt.name + ": " + tt.err; err == nil || err.Error() != want {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+	key := put(t, taken)
+	wants(t, taken, key, true)
+	taken.close()
+	link, _ := open(t, filepath.Join(dir, "link"))
+	wants(t, link, key, true)
+	link.rewrite()
+	if info, err := os.Lstat(filepath.Join(dir, "link")); err != nil || info.Mode()&os.ModeSymlink == 0 {
+		t.Errorf("the link is %v, %v", info.Mode(), err)
+	}
+}
+
+// TestRewrite writes the file anew while tokens come and go.
+func TestRewrite(t *testing.T) {
+	s, log := open(t, filepath.Join(folder(t), "tokens"))
+	if err := os.WriteFile(s.path+".new", []byte("what a crash left"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const clients, each = 8, 200
+	done := make(chan struct{})
+	var live, gone [clients][]tokens.Key
+	go func() {
+		defer close(done)
+		var all sync.WaitGroup
+		for i := range clients {
+			all.Go(func() {
+				for range each {
+					stays, goes := put(t, s), put(t, s)
+					del(t, s, goes)
+					wants(t, s, stays, true)
+					wants(t, s, goes, false)
+					live[i], gone[i] = append(live[i], stays), append(gone[i], goes)
+				}
+			})
+		}
+		all.Wait()
+	}()
+	rewrites := 0
+	for running := true; running; rewrites++ {
+		select {
+		case <-done:
+			running = false
+		default:
+			s.rewrite()
+		}
+	}
+	lacks(t, s, "")
+	check := func() {
+		for i := range clients {
+			for j := range each {
+				wants(t, s, live[i][j], true)
+				wants(t, s, gone[i][j], false)
+			}
+		}
+	}
+	t.Logf("%d rewrites, %d lines", rewrites, s.end.lines)
+	s = reopen(t, s)
+	check()
+	s.rewrite()
+	s = reopen(t, s)
+	check()
+	if want := clients*each + 1; s.end.lines != want {
+		t.Errorf("%d lines, want %d", s.end.lines, want)
+	}
+	if strings.Contains(log.String(), "cannot") {
+		t.Errorf("the log says:\n%s", log)
+	}
+}
+
+// TestRunTidies wants the file to be written anew once most of it is history,
+// by revocations or by time, and not before.
+func TestRunTidies(t *testing.T) {
+	dir := folder(t)
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := open(t, filepath.Join(dir, "tokens"))
+		s.syncFolder = func(string) error { return nil }
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { s.Run(ctx); close(done) }()
+		var batch []entry
+		for i := range 4 * slack {
+			lifetime := time.Minute
+			if i%4 == 0 {
+				lifetime = time.Hour
+			}
+			batch = append(batch, entry{newKey(), newRecord(lifetime)})
+		}
+		if err := s.append(batch); err != nil {
+			t.Fatal(err)
+		}
+		for _, tt := range []struct {
+			wait  time.Duration
+			lines int
+		}{
+			{55 * time.Second, 4*slack + 1},
+			{20 * time.Second, slack + 1},
+			{10 * time.Minute, slack + 1},
+			{time.Hour, slack + 1}, // not worth it
+		} {
+			time.Sleep(tt.wait)
+			synctest.Wait()
+			if s.end.lines != tt.lines {
+				t.Errorf("%d lines, want %d", s.end.lines, tt.lines)
+			}
+		}
+		stop()
+		<-done
+		s.memory.Retain(func(tokens.Key) bool { t.Error("the memory still has a token that expired"); return false })
+	})
+}
