@@ -3,11 +3,13 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-RUN CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o /simple-oauth2 .
+RUN CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o /simple-oauth2 . && mkdir /tokens
 
 FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build /simple-oauth2 /simple-oauth2
+# A new volume that is mounted here belongs to the user, who may write to it.
+COPY --from=build --chown=65532:65532 /tokens /tokens
 USER 65532:65532
 ENV OAUTH2_ADDR=:8000
 EXPOSE 8000

@@ -46,6 +46,7 @@ import (
 	"simple-oauth2/internal/serving"
 	"simple-oauth2/internal/swaggerui"
 	"simple-oauth2/internal/tokens"
+	"simple-oauth2/internal/tokensfile"
 	"simple-oauth2/internal/usersfile"
 )
 
@@ -101,6 +102,7 @@ type config struct {
 	proxies     clientaddr.Proxies
 	corsOrigins cors.Origins
 	docs        swaggerui.Config
+	tokensFile  tokensfile.Config
 	etcd        etcd.Config
 }
 
@@ -129,6 +131,7 @@ func parseConfig(args []string, getenv func(string) string, help io.Writer) (con
 	flags.Var(&cfg.proxies, "trusted-proxies", "`addresses` and CIDR ranges, separated by commas, whose X-Forwarded-For is believed")
 	flags.Var(&cfg.corsOrigins, "cors-origins", "`origins`, separated by commas, whose pages may use the service; * for any, without credentials")
 	cfg.docs.Flags(flags)
+	cfg.tokensFile.Flags(flags)
 	cfg.etcd.Flags(flags, getenv)
 
 	err := envflag.Parse(flags, "OAUTH2_", args, getenv)
@@ -140,6 +143,9 @@ func parseConfig(args []string, getenv func(string) string, help io.Writer) (con
 	}
 	if err == nil {
 		err = cmp.Or(cfg.listen.Check(), cfg.etcd.Check())
+	}
+	if err == nil && cfg.tokensFile.On() && cfg.etcd.On() {
+		err = errors.New("-tokens-file and -etcd: only one of them can keep the tokens")
 	}
 	return cfg, err
 }
@@ -172,7 +178,7 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 
 	a := &auth{
 		users:     &users{file: cfg.users, log: log},
-		tokens:    &tokens.Memory{Now: time.Now}, // unless etcd keeps them
+		tokens:    &tokens.Memory{Now: time.Now}, // unless a file or etcd keeps them
 		tokenTTL:  cfg.tokenTTL,
 		now:       time.Now,
 		admission: admission.New(cfg.maxFailures, time.Now),
@@ -188,6 +194,11 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 		return err
 	}
 	defer server.Close()
+	if cfg.tokensFile.On() {
+		if a.tokens, err = tokensfile.Open(cfg.tokensFile, log); err != nil {
+			return err
+		}
+	}
 	if cfg.etcd.On() {
 		if a.tokens, err = etcd.New(ctx, cfg.etcd, log); err != nil {
 			return err

@@ -1,0 +1,289 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// keeper is the program with a tokens file, and what its clients were told.
+type keeper struct {
+	*process
+	file string
+
+	mu   sync.Mutex
+	told map[string]int // the status of each token, as far as an answer tells it
+}
+
+// newKeeper starts the program with a tokens file, behind a command if there is
+// one.
+func newKeeper(t *testing.T, file string, behind ...string) *keeper {
+	t.Helper()
+	dir := t.TempDir()
+	hash := exec.Command(program, "hash", "-cost", "4")
+	hash.Stdin = strings.NewReader("secret")
+	out, err := hash.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	users, _ := json.Marshal(map[string]any{"johndoe": map[string]string{"hashed_password": strings.TrimSpace(string(out))}})
+	if err := os.WriteFile(filepath.Join(dir, "users.json"), users, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	addr := freeAddrs(t, 1)[0]
+	command := append(behind, program, "-addr", addr, "-users", filepath.Join(dir, "users.json"), "-tokens-file", file)
+	k := &keeper{file: file, told: make(map[string]int),
+		process: &process{t: t, name: command[0], args: command[1:], url: "http://" + addr, log: filepath.Join(dir, "log")}}
+	k.start()
+	t.Cleanup(func() {
+		k.kill()
+		if t.Failed() {
+			log, _ := os.ReadFile(k.log)
+			t.Logf("%s", regexp.MustCompile(`(?m)^.* msg=(login|"token revoked") .*\n`).ReplaceAll(log, nil))
+		}
+	})
+	k.healthz(ok)
+	return k
+}
+
+// healthz waits for an answer.
+func (k *keeper) healthz(want string) {
+	k.t.Helper()
+	var body string
+	for deadline := time.Now().Add(20 * time.Second); body != want; time.Sleep(time.Millisecond) {
+		_, _, body, _ = ask(k.process, "/healthz", "", nil)
+		if time.Now().After(deadline) {
+			k.t.Fatalf("/healthz says %s, want %s", body, want)
+		}
+	}
+}
+
+const (
+	ok              = `{"status":"ok"}`
+	cannotBeWritten = `{"status":"ok","detail":"the tokens file cannot be written"}`
+)
+
+// many is a client of many requests.
+var many = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 16}}
+
+// post is the answer to a form; status 0 is none.
+func (k *keeper) post(path string, form url.Values) (status int, body []byte) {
+	response, err := many.PostForm(k.url+path, form)
+	if err != nil {
+		return 0, nil
+	}
+	defer response.Body.Close()
+	if body, err = io.ReadAll(response.Body); err != nil {
+		return 0, nil
+	}
+	if response.StatusCode == 503 && response.Header.Get("Retry-After") == "" {
+		k.t.Error("503 without Retry-After")
+	}
+	return response.StatusCode, body
+}
+
+func (k *keeper) tell(token string, status int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.told[token] = status
+}
+
+func (k *keeper) login() (token string, status int) {
+	status, body := k.post("/token", url.Values{"username": {"johndoe"}, "password": {"secret"}})
+	var answer struct {
+		AccessToken string `json:"access_token"`
+	}
+	json.Unmarshal(body, &answer)
+	if status == 200 {
+		k.tell(answer.AccessToken, 200)
+	}
+	return answer.AccessToken, status
+}
+
+func (k *keeper) revoke(token string) (status int) {
+	status, _ = k.post("/revoke", url.Values{"token": {token}})
+	switch status {
+	case 200:
+		k.tell(token, 401)
+	case 0: // it may have been carried out
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		delete(k.told, token)
+	}
+	return status
+}
+
+// check wants the tokens to be what the clients were told.
+func (k *keeper) check(when string, told map[string]int) {
+	k.t.Helper()
+	var wrong atomic.Int64
+	all := make(chan string)
+	var clients sync.WaitGroup
+	for range 8 {
+		clients.Go(func() {
+			for token := range all {
+				request, _ := http.NewRequest("GET", k.url+"/users/me", nil)
+				request.Header.Set("Authorization", "Bearer "+token)
+				response, err := many.Do(request)
+				if err != nil {
+					k.t.Error(err)
+					continue
+				}
+				io.Copy(io.Discard, response.Body)
+				response.Body.Close()
+				if response.StatusCode != told[token] {
+					wrong.Add(1)
+				}
+			}
+		})
+	}
+	for token := range told {
+		all <- token
+	}
+	close(all)
+	clients.Wait()
+	if wrong.Load() > 0 {
+		k.t.Errorf("%s: %d of %d tokens are not what the answers said", when, wrong.Load(), len(told))
+	}
+}
+
+// TestTokensFileKilled kills the program a hundred times under load.
+func TestTokensFileKilled(t *testing.T) {
+	k := newKeeper(t, filepath.Join(t.TempDir(), "tokens"))
+	all := make(map[string]int)
+	for n := range 100 {
+		k.told = make(map[string]int)
+		var clients sync.WaitGroup
+		for range 8 {
+			clients.Go(func() {
+				for {
+					token, status := k.login()
+					if status == 0 {
+						return
+					}
+					if rand.IntN(2) == 0 && k.revoke(token) == 0 {
+						return
+					}
+				}
+			})
+		}
+		time.Sleep(time.Duration(rand.IntN(100)) * time.Millisecond)
+		k.kill()
+		clients.Wait()
+		k.start()
+		k.healthz(ok)
+		k.check(fmt.Sprint("after kill ", n), k.told)
+		maps.Copy(all, k.told)
+	}
+	k.check("after all", all)
+	t.Logf("%d tokens", len(all))
+	if len(all) < 1000 {
+		t.Error("that is no load")
+	}
+}
+
+// TestTokensFileStopped stops the program, starts it again, and starts a second
+// one beside it.
+func TestTokensFileStopped(t *testing.T) {
+	k := newKeeper(t, filepath.Join(t.TempDir(), "tokens"))
+	k.login()
+	token, _ := k.login()
+	k.revoke(token)
+	k.signal(syscall.SIGTERM)
+	if err := k.cmd.Wait(); err != nil {
+		t.Errorf("on SIGTERM: %v", err)
+	}
+	k.start()
+	k.healthz(ok)
+	k.check("after a stop", k.told)
+
+	out, err := exec.Command(program, "-addr", "127.0.0.1:0", "-tokens-file", k.file).CombinedOutput()
+	want := "simple-oauth2: -tokens-file " + k.file + ": lock " + k.file + ".lock: another process has this tokens file\n"
+	if err == nil || !strings.HasSuffix(string(out), want) {
+		t.Errorf("a second process: %v\n%s", err, out)
+	}
+}
+
+// TestTokensFileNoRoom takes the room for the file away, and gives it back.
+func TestTokensFileNoRoom(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		folder func(t *testing.T) string
+		behind []string
+		back   func(k *keeper) error
+	}{
+		{"a limit of the file's size", (*testing.T).TempDir, []string{"prlimit", "--fsize=20000:"}, func(k *keeper) error {
+			return exec.Command("prlimit", "--fsize=unlimited:", "--pid", fmt.Sprint(k.cmd.Process.Pid)).Run()
+		}},
+		{"a full disk", func(t *testing.T) string {
+			folder := t.TempDir()
+			if err := exec.Command("mount", "-t", "tmpfs", "-o", "size=64k", "none", folder).Run(); err != nil {
+				t.Skip("a mount is not permitted")
+			}
+			t.Cleanup(func() { exec.Command("umount", folder).Run() })
+			return folder
+		}, nil, func(k *keeper) error {
+			return exec.Command("mount", "-o", "remount,size=1m", filepath.Dir(k.file)).Run()
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			k := newKeeper(t, filepath.Join(tt.folder(t), "tokens"), tt.behind...)
+			kept := 0
+			for _, status := k.login(); status == 200; _, status = k.login() {
+				if kept++; kept > 10_000 {
+					t.Fatal("there is room enough")
+				}
+			}
+			k.healthz(cannotBeWritten)
+			refused := 0
+			for token := range maps.Clone(k.told) {
+				// The line of a revocation is shorter than that of a login.
+				switch status := k.revoke(token); status {
+				case 503:
+					refused++
+				case 200:
+					kept++
+				default:
+					t.Errorf("a revocation: %d", status)
+				}
+			}
+			if refused == 0 {
+				t.Error("no revocation was refused")
+			}
+			k.check("without room", k.told)
+			if err := tt.back(k); err != nil {
+				t.Fatal(err)
+			}
+			k.healthz(ok)
+			if _, status := k.login(); status != 200 {
+				t.Errorf("with room again: %d", status)
+			}
+			k.kill()
+			k.start()
+			k.healthz(ok)
+			k.check("after a kill", k.told)
+			log, err := os.ReadFile(k.log)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if lines := fmt.Sprintf("lines=%d ", 1+kept+1); !strings.Contains(string(log), lines) {
+				t.Errorf("what was refused is in the file, want %s", lines)
+			}
+			t.Logf("room for %d lines", kept)
+		})
+	}
+}
