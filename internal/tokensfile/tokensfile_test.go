@@ -431,10 +431,6 @@ func TestRunTidies(t *testing.T) {
 	dir := folder(t)
 	synctest.Test(t, func(t *testing.T) {
 		s, _ := open(t, filepath.Join(dir, "tokens"))
-		s.syncFolder = func(string) error { return nil }
-		ctx, stop := context.WithCancel(t.Context())
-		done := make(chan struct{})
-		go func() { s.Run(ctx); close(done) }()
 		var batch []entry
 		for i := range 4 * slack {
 			lifetime := time.Minute
@@ -446,6 +442,9 @@ func TestRunTidies(t *testing.T) {
 		if err := s.append(batch); err != nil {
 			t.Fatal(err)
 		}
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { s.Run(ctx); close(done) }()
 		for _, tt := range []struct {
 			wait  time.Duration
 			lines int
@@ -457,8 +456,11 @@ func TestRunTidies(t *testing.T) {
 		} {
 			time.Sleep(tt.wait)
 			synctest.Wait()
-			if s.end.lines != tt.lines {
-				t.Errorf("%d lines, want %d", s.end.lines, tt.lines)
+			s.begin(patience)
+			lines := s.end.lines
+			s.finish()
+			if lines != tt.lines {
+				t.Errorf("%d lines, want %d", lines, tt.lines)
 			}
 		}
 		stop()
