@@ -111,11 +111,7 @@ func TestRelay(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer member.Close()
-	addrs, err := freeAddrs(1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := newRelay(addrs[0], member.Addr().String(), rand.New(rand.NewPCG(1, 1)))
+	r := newRelay(ownAddrs(1)[0], member.Addr().String(), rand.New(rand.NewPCG(1, 1)))
 	go r.run(t.Context())
 	probe, err := member.Accept() // the relay's, to see whether the member is there
 	if err != nil {

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -56,7 +55,7 @@ func (p *process) start() error {
 	defer log.Close()
 	cmd := p.command()
 	cmd.Stderr = log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true} // Ctrl-C is for this program alone
 	started := make(chan error)
 	starts <- func() { started <- cmd.Start() }
 	if err := <-started; err != nil {
@@ -140,7 +139,7 @@ func newCluster(ctx context.Context, dir string, o options, r *record) (*cluster
 		if strings.HasPrefix(p.name, "member") {
 			r.note(func() { r.notes = append(r.notes, p.name+" died by itself: "+how) })
 		} else {
-			r.breaks(death, p.name, fmt.Sprint(time.Now()), how)
+			r.breaks(death, p.name, how, how)
 		}
 		wait(ctx, time.Now().Add(200*time.Millisecond))
 		p.mu.Lock()
@@ -154,10 +153,7 @@ func newCluster(ctx context.Context, dir string, o options, r *record) (*cluster
 	if err := writeUsers(users, o.binary); err != nil {
 		return nil, err
 	}
-	addrs, err := freeAddrs(2*o.members + o.replicas + o.members*o.replicas)
-	if err != nil {
-		return nil, err
-	}
+	addrs := ownAddrs(2*o.members + o.replicas + o.members*o.replicas)
 	take := func() (addr string) {
 		addr, addrs = addrs[0], addrs[1:]
 		return addr
@@ -229,22 +225,15 @@ func writeUsers(file, binary string) error {
 		user, hash, gate, hash), 0o600)
 }
 
-// freeAddrs are addresses that nobody listens on. Their ports are none that the
-// kernel gives to clients, so that they are still free when what listens there
-// starts again.
-func freeAddrs(n int) (addrs []string, err error) {
-	for tries := 0; len(addrs) < n; tries++ {
-		if tries > 1000 {
-			return nil, errors.New("no free ports on 127.0.0.1")
-		}
-		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 20000+rand.IntN(10000)))
-		if err != nil {
-			continue
-		}
-		defer l.Close()
-		addrs = append(addrs, l.Addr().String())
+// ownAddrs are addresses of a host of the loopback network that nobody else is
+// likely to use: what listens there is killed, and must find its port free when
+// it is started again.
+func ownAddrs(n int) (addrs []string) {
+	host := fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254))
+	for i := range n {
+		addrs = append(addrs, fmt.Sprint(host, ":", 2000+i))
 	}
-	return addrs, nil
+	return addrs
 }
 
 // do does an act, waits as long as it lasts, and undoes it. It waits no longer

@@ -137,15 +137,15 @@ func run(ctx context.Context, o options) (kept bool, err error) {
 	}
 	stopWatching()
 	askers.Wait()
+	if ctx.Err() != nil {
+		return false, errors.New("interrupted")
+	}
 	transport.CloseIdleConnections()
-	wait(ctx, time.Now().Add(time.Second))
+	time.Sleep(time.Second)
 	cluster.countGoroutines(record)
 	cluster.killAll()
 	record.print(o, late, dir)
-	switch {
-	case ctx.Err() != nil:
-		return false, errors.New("interrupted")
-	case record.revoked == 0 || record.checks[true] == 0 || record.checks[false] == 0:
+	if record.revoked == 0 || record.checks[true] == 0 || record.checks[false] == 0 {
 		return false, errors.New("too little was answered to say anything")
 	}
 	return len(record.broken) == 0, nil

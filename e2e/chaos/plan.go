@@ -46,7 +46,7 @@ var weights = []struct {
 	kind   kind
 	weight int
 }{
-	{holdRequests, 12}, {holdAnswers, 3}, {delayPackets, 3}, {cutWay, 3},
+	{holdRequests, 12}, {holdAnswers, 5}, {delayPackets, 3}, {cutWay, 3},
 	{pauseMember, 4}, {killMember, 3}, {restartMember, 2}, {loseQuorum, 1},
 	{pauseReplica, 2}, {killReplica, 2}, {restartReplica, 1},
 	{moveLeader, 3}, {compact, 3}, {defragment, 2},
