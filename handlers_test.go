@@ -40,6 +40,7 @@ import (
 	"simple-oauth2/internal/openapitest"
 	"simple-oauth2/internal/swaggerui"
 	"simple-oauth2/internal/tokens"
+	"simple-oauth2/internal/tokensfile"
 	"simple-oauth2/internal/usersfile"
 )
 
@@ -1578,6 +1579,76 @@ func BenchmarkLogin(b *testing.B) {
 		for b.Loop() {
 			s.login("johndoe")
 		}
+	})
+}
+
+// BenchmarkTokensFile is a login with the tokens in memory and in a file, at
+// the least cost that bcrypt has: by one client, each after the other, and by 64
+// clients.
+func BenchmarkTokensFile(b *testing.B) {
+	services := func(b *testing.B) []*service {
+		list := []*service{quiet(b, testUsers()), quiet(b, testUsers())}
+		file, err := tokensfile.Open(tokensfile.Config{File: filepath.Join(b.TempDir(), "tokens")}, list[1].auth.log)
+		if err != nil {
+			b.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(b.Context())
+		done := make(chan struct{})
+		go func() { file.Run(ctx); close(done) }()
+		b.Cleanup(func() { stop(); <-done })
+		list[1].auth.tokens = file
+		for _, s := range list {
+			s.auth.now = time.Now
+		}
+		return list
+	}
+	login := func(b *testing.B, s *service, client string) time.Duration {
+		began := time.Now()
+		r := httptest.NewRequest("POST", "/token", strings.NewReader("username=johndoe&password=secret"))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.RemoteAddr = client + ":1234"
+		if w := s.do(r); w.Code != http.StatusOK {
+			b.Errorf("login: %d %s", w.Code, w.Body)
+		}
+		return time.Since(began)
+	}
+	names := []string{"memory", "file"}
+	b.Run("one client", func(b *testing.B) {
+		list := services(b)
+		var took [2][]time.Duration
+		for b.Loop() {
+			for i, s := range list {
+				took[i] = append(took[i], login(b, s, "192.0.2.1"))
+			}
+		}
+		for i, name := range names {
+			slices.Sort(took[i])
+			b.ReportMetric(float64(took[i][len(took[i])/2].Microseconds()), name+"-median-µs")
+			b.ReportMetric(float64(took[i][len(took[i])*99/100].Microseconds()), name+"-p99-µs")
+		}
+	})
+	b.Run("64 clients", func(b *testing.B) {
+		list := services(b)
+		var took [2]time.Duration
+		for b.Loop() { // sixteen logins of each client
+			for i, s := range list {
+				began := time.Now()
+				var clients sync.WaitGroup
+				for client := range 64 {
+					clients.Go(func() {
+						for range 16 {
+							login(b, s, fmt.Sprint("192.0.2.", client))
+						}
+					})
+				}
+				clients.Wait()
+				took[i] += time.Since(began)
+			}
+		}
+		for i, name := range names {
+			b.ReportMetric(float64(b.N*64*16)/took[i].Seconds(), name+"-logins/s")
+		}
+		b.ReportMetric(took[0].Seconds()/took[1].Seconds(), "file/memory")
 	})
 }
 

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"maps"
@@ -127,6 +128,14 @@ func (k *keeper) revoke(token string) (status int) {
 	return status
 }
 
+// stop ends the program with SIGTERM.
+func (k *keeper) stop() {
+	k.signal(syscall.SIGTERM)
+	if err := k.cmd.Wait(); err != nil {
+		k.t.Errorf("on SIGTERM: %v", err)
+	}
+}
+
 // check wants the tokens to be what the clients were told.
 func (k *keeper) check(when string, told map[string]int) {
 	k.t.Helper()
@@ -161,31 +170,45 @@ func (k *keeper) check(when string, told map[string]int) {
 	}
 }
 
+// load logs in and revokes half of the tokens, by some clients that pause
+// after each login, until the program does not answer. The returned function waits
+// for that.
+func (k *keeper) load(clients int, pause time.Duration) (wait func()) {
+	var all sync.WaitGroup
+	for range clients {
+		all.Go(func() {
+			for {
+				token, status := k.login()
+				if status == 0 {
+					return
+				}
+				if rand.IntN(2) == 0 && k.revoke(token) == 0 {
+					return
+				}
+				time.Sleep(pause)
+			}
+		})
+	}
+	return all.Wait
+}
+
+// restart ends the program and starts it again.
+func (k *keeper) restart(end, wait func()) {
+	end()
+	wait()
+	k.start()
+	k.healthz(ok)
+}
+
 // TestTokensFileKilled kills the program a hundred times under load.
 func TestTokensFileKilled(t *testing.T) {
 	k := newKeeper(t, filepath.Join(t.TempDir(), "tokens"))
 	all := make(map[string]int)
 	for n := range 100 {
 		k.told = make(map[string]int)
-		var clients sync.WaitGroup
-		for range 8 {
-			clients.Go(func() {
-				for {
-					token, status := k.login()
-					if status == 0 {
-						return
-					}
-					if rand.IntN(2) == 0 && k.revoke(token) == 0 {
-						return
-					}
-				}
-			})
-		}
+		wait := k.load(8, 0)
 		time.Sleep(time.Duration(rand.IntN(100)) * time.Millisecond)
-		k.kill()
-		clients.Wait()
-		k.start()
-		k.healthz(ok)
+		k.restart(k.kill, wait)
 		k.check(fmt.Sprint("after kill ", n), k.told)
 		maps.Copy(all, k.told)
 	}
@@ -196,6 +219,31 @@ func TestTokensFileKilled(t *testing.T) {
 	}
 }
 
+var soak = flag.Duration("soak", 0, "how long TestTokensFileSoak restarts the program under load")
+
+// TestTokensFileSoak restarts the program every twenty seconds, by SIGTERM and
+// by kill -9:
+//
+//	go test -run TokensFileSoak -timeout 1h -v -soak 20m
+func TestTokensFileSoak(t *testing.T) {
+	if *soak == 0 {
+		t.Skip("needs -soak")
+	}
+	k := newKeeper(t, filepath.Join(t.TempDir(), "tokens"))
+	restarts := 0
+	for began := time.Now(); time.Since(began) < *soak; restarts++ {
+		wait := k.load(4, 20*time.Millisecond)
+		time.Sleep(20 * time.Second)
+		end := k.kill
+		if restarts%2 == 0 {
+			end = k.stop
+		}
+		k.restart(end, wait)
+	}
+	k.check("after all", k.told)
+	t.Logf("%d restarts, %d tokens", restarts, len(k.told))
+}
+
 // TestTokensFileStopped stops the program, starts it again, and starts a second
 // one beside it.
 func TestTokensFileStopped(t *testing.T) {
@@ -203,12 +251,7 @@ func TestTokensFileStopped(t *testing.T) {
 	k.login()
 	token, _ := k.login()
 	k.revoke(token)
-	k.signal(syscall.SIGTERM)
-	if err := k.cmd.Wait(); err != nil {
-		t.Errorf("on SIGTERM: %v", err)
-	}
-	k.start()
-	k.healthz(ok)
+	k.restart(k.stop, func() {})
 	k.check("after a stop", k.told)
 
 	out, err := exec.Command(program, "-addr", "127.0.0.1:0", "-tokens-file", k.file).CombinedOutput()

@@ -51,9 +51,13 @@ func (p position) after(text []byte) position {
 }
 
 // appendLine appends the line of an entry that follows p to buf, and returns
-// the position behind it.
-func (p position) appendLine(buf []byte, e entry) ([]byte, position) {
+// the position behind it. It begins with a space if it is written together with
+// the line before it.
+func (p position) appendLine(buf []byte, e entry, together bool) ([]byte, position) {
 	start := len(buf)
+	if together {
+		buf = append(buf, ' ')
+	}
 	if r := e.record; r != nil {
 		buf = encoding.AppendEncode(append(buf, "+ "...), e.key[:])
 		buf = strconv.AppendInt(append(buf, ' '), r.Issued, 10)
@@ -80,7 +84,7 @@ func (p position) parseLine(line []byte) (entry, error) {
 	if sum < 0 || !bytes.Equal(p.after(line[:sum]).appendSum(make([]byte, 0, 16)), line[sum:]) {
 		return entry{}, errors.New("its checksum does not match")
 	}
-	kind, rest, _ := bytes.Cut(line[:sum], []byte(" "))
+	kind, rest, _ := bytes.Cut(bytes.TrimPrefix(line[:sum], []byte(" ")), []byte(" "))
 	key, rest, _ := bytes.Cut(rest, []byte(" "))
 	var e entry
 	if !decode(e.key[:], key) {
@@ -138,8 +142,8 @@ func decode(to, text []byte) bool {
 }
 
 // read calls each with every entry of the file, and returns the position after
-// its last whole line and how many bytes follow there: those of a line that was
-// torn. A file that is empty, or torn in its header, has no lines.
+// its last whole line and how many bytes follow there: those of a write that a
+// crash ended. A file that is empty, or torn in its header, has no lines.
 func read(file io.Reader, each func(entry)) (end position, torn int, err error) {
 	lines := bufio.NewReaderSize(file, maxLine)
 	for {
@@ -157,11 +161,33 @@ func read(file io.Reader, each func(entry)) (end position, torn int, err error) 
 		if end.lines > 0 {
 			e, err := end.parseLine(line)
 			if err != nil {
+				if torn, ok := unfinished(line, lines); ok {
+					return end, torn, nil
+				}
 				return end, 0, damaged(end, err)
 			}
 			each(e)
 		}
 		end = end.after(line)
+	}
+}
+
+// unfinished says whether a bad line, and what follows, is of a write that a
+// power cut ended, and how long it is. The blocks of a write come to the disk in
+// any order, and those that did not come are zeros. No other write follows it.
+func unfinished(line []byte, rest *bufio.Reader) (length int, ok bool) {
+	if !bytes.Contains(line, []byte{0}) {
+		return 0, false
+	}
+	for length = len(line); ; length += len(line) {
+		var err error
+		line, err = rest.ReadSlice('\n')
+		switch {
+		case errors.Is(err, io.EOF):
+			return length + len(line), true
+		case err != nil || line[0] == '+' || line[0] == '-':
+			return 0, false
+		}
 	}
 }
 

@@ -134,7 +134,7 @@ func (s *Store) copyLive() (next file, end position, err error) {
 	text := []byte(header)
 	follow := end.after(text)
 	for key, record := range s.memory.All() {
-		text, follow = follow.appendLine(text, entry{key, record})
+		text, follow = follow.appendLine(text, entry{key, record}, false)
 		// In pieces, as a line that is added to the file meanwhile may have
 		// to wait until the disk is through with all that it was given.
 		if len(text) > 1<<20 {
@@ -161,7 +161,7 @@ func (s *Store) replace(next file, end position) error {
 	var text []byte
 	behind := end
 	for _, e := range s.noted {
-		text, behind = behind.appendLine(text, e)
+		text, behind = behind.appendLine(text, e, false)
 	}
 	if err := writeAndSync(next, text, end.offset); err != nil {
 		return err

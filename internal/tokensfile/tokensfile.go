@@ -19,9 +19,9 @@
 //     are added meanwhile go to both.
 //   - A file that cannot be written keeps nobody from reading, and is tried
 //     again each second.
-//   - A last line without its end was torn by a crash: nobody was told of it, and
-//     the next start cuts it off. Any other damage ends the start, and the file is
-//     left as it is.
+//   - A last line without its end was torn by a crash, and so was a last write
+//     with zeros in it. Nobody was told of what it said, and the next start cuts
+//     it off. Any other damage ends the start, and the file is left as it is.
 //   - FILE.lock keeps a second process off. The system unlocks it when the process
 //     dies.
 package tokensfile
@@ -136,7 +136,7 @@ func (s *Store) load(name string) error {
 		return err
 	}
 	if torn > 0 {
-		s.log.Warn("the tokens file's last line was torn by a crash and is cut off", "file", s.path, "line", s.end.lines+1, "bytes", torn)
+		s.log.Warn("the tokens file's end was torn by a crash and is cut off", "file", s.path, "line", s.end.lines+1, "bytes", torn)
 		if err := s.cutBack(); err != nil {
 			return err
 		}
@@ -269,8 +269,8 @@ func (s *Store) append(entries []entry) error {
 	}
 	var text []byte
 	end := s.end
-	for _, e := range entries {
-		text, end = end.appendLine(text, e)
+	for i, e := range entries {
+		text, end = end.appendLine(text, e, i > 0)
 	}
 	if err := s.extend(text); err != nil {
 		return err

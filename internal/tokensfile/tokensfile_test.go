@@ -317,19 +317,67 @@ func TestDamage(t *testing.T) {
 	}
 }
 
-// TestZeros is a tail that the file system had no time to write.
+// TestZeros has blocks in the file that a power cut kept from the disk.
 func TestZeros(t *testing.T) {
-	s, _ := open(t, filepath.Join(folder(t), "tokens"))
-	key := put(t, s)
+	name := filepath.Join(folder(t), "tokens")
+	s, _ := open(t, name)
+	before := put(t, s)
+	start := s.end.offset
+	batch := make([]entry, 100)
+	for i := range batch {
+		batch[i] = entry{newKey(), newRecord(time.Hour)}
+	}
+	if err := s.append(batch); err != nil {
+		t.Fatal(err)
+	}
 	s.close()
-	f, err := os.OpenFile(s.path, os.O_APPEND|os.O_WRONLY, 0)
+	whole, err := os.ReadFile(s.path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.Write(make([]byte, 5000))
-	f.Close()
-	s = reopen(t, s)
-	wants(t, s, key, true)
+	size := int64(len(whole))
+	last := position{}.after(whole)
+	later, _ := last.appendLine(bytes.Clone(whole), entry{newKey(), newRecord(time.Hour)}, false)
+	for _, tt := range []struct {
+		name     string
+		text     []byte
+		from, to int64
+		by       byte
+		starts   bool
+	}{
+		{"all of the last write", whole, start, size, 0, true},
+		{"its first block", whole, start, 4096, 0, true},
+		{"a block of it", whole, 4096, 8192, 0, true},
+		{"a sector of it", whole, 1024, 1536, 0, true},
+		{"its last block", whole, 8192, size, 0, true},
+		{"all but its last byte", whole, start, size - 1, 0, true},
+		{"the write before", whole, start - 20, start - 1, 0, false},
+		{"a block that is not zeros", whole, 4096, 8192, 1, false},
+		{"a block with another write behind it", later, 4096, 8192, 0, false},
+	} {
+		text := bytes.Clone(tt.text)
+		for i := tt.from; i < tt.to; i++ {
+			text[i] = tt.by
+		}
+		if err := os.WriteFile(name, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := Open(Config{name}, slog.New(slog.DiscardHandler))
+		if (err == nil) != tt.starts {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		if now, _ := os.ReadFile(name); err != nil && !bytes.Equal(now, text) {
+			t.Errorf("%s: the file was changed", tt.name)
+		}
+		if err != nil {
+			continue
+		}
+		wants(t, s, before, true)
+		after := put(t, s)
+		s = reopen(t, s)
+		wants(t, s, after, true)
+		s.close()
+	}
 }
 
 func TestStart(t *testing.T) {
