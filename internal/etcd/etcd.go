@@ -9,9 +9,40 @@
 // A token lives at prefix + the SHA-256 of the token in hex; the value is the
 // record in JSON. An etcd lease deletes it soon after its lifetime; what decides
 // about its end is the record.
+//
+// # Why a revoked token stays revoked
+//
+// A request to etcd may arrive late, twice or out of order: a member that was
+// paused, or a network that held the request back, delivers it when nobody
+// waits for it any more. Each write is therefore a transaction, which etcd
+// orders among all others, and each copy of a write finds out by itself that it
+// is late:
+//
+//   - Put writes a key only if the key is not there. A copy of a put that comes
+//     later finds the key and writes nothing.
+//   - Delete keeps the key. It replaces the value by a tombstone, under the lease
+//     that the key has, and only if the key is there. A put that comes after the
+//     revocation finds the tombstone.
+//   - When the lease ends, etcd deletes the key and forgets the lease in one
+//     step. A put that comes after that names a lease that etcd does not know, and
+//     etcd refuses it. Leases are not extended, and an ID is not given again.
+//
+// Nobody knows a token before its put was answered, so a revocation that finds
+// no key has nothing to end, and writes nothing.
+//
+// A memory may be behind etcd, but it does not go back: a replica that has
+// revoked a token takes it from no list and no event of before the revocation.
+// And a replica knows how far behind it is: it says that it reaches etcd only
+// if, within the last second, its watch has told it all that etcd had
+// committed. See catchUp.
+//
+// Replicas of a release that deleted the keys of revoked tokens may run beside
+// this one during an update. They read a tombstone as a token whose time is
+// over; but the rule above holds only when none of them is left.
 package etcd
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -22,6 +53,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"simple-oauth2/internal/tokens"
@@ -35,14 +67,17 @@ type Store struct {
 	log       *slog.Logger
 	questions chan question
 
-	mu    sync.Mutex
-	at    header        // what the memory is at; revision 0 is before a list
-	moved chan struct{} // closed when at changes
-	up    bool
-	lost  error // why etcd cannot be reached
+	mu      sync.Mutex
+	at      header               // what the memory is at; revision 0 is before a list
+	moved   chan struct{}        // closed when at changes
+	revoked map[tokens.Key]int64 // by this replica, at revisions that the memory is not at yet
+	up      bool
+	lost    error     // why etcd cannot be reached
+	fresh   time.Time // what etcd had committed by then is in the memory
 
-	leaseMu sync.Mutex
-	lease   lease
+	leaseMu  sync.Mutex
+	lease    lease
+	granting *grant
 }
 
 // New is a store that is up once Run has listed what is in etcd. An endpoint
@@ -61,6 +96,7 @@ func New(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 		log:       log,
 		questions: make(chan question, mostQuestions),
 		moved:     make(chan struct{}),
+		revoked:   make(map[tokens.Key]int64),
 	}
 	g.current.Store(rand.Int64N(int64(len(g.endpoints)))) // so that replicas spread
 	errs := make([]error, len(g.endpoints))
@@ -70,11 +106,11 @@ func New(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 			ctx, cancel := context.WithTimeout(ctx, time.Second)
 			defer cancel()
 			_, err := s.now(ctx, endpoint)
-			if errors.Is(err, io.EOF) {
+			if hungUp(err) {
 				time.Sleep(100 * time.Millisecond) // a member that hung up because it died refuses by then
 				_, err = s.now(ctx, endpoint)
 			}
-			if errors.Is(err, io.EOF) {
+			if hungUp(err) {
 				errs[i] = fmt.Errorf("-etcd %s: it hangs up, is it http or https?", endpoint)
 			} else if permanent(err) {
 				errs[i] = fmt.Errorf("-etcd %s: %w", endpoint, err)
@@ -90,25 +126,51 @@ func New(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 	return s, nil
 }
 
-// Put keeps a record. It returns nil once etcd has committed it.
+// hungUp says whether the other side closed the connection without an answer:
+// as an end of file, or as a reset if it had not read all that was sent.
+func hungUp(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) }
+
+// Put keeps a record under a key that was never used. It returns nil once etcd
+// has committed it.
 func (s *Store) Put(ctx context.Context, key tokens.Key, record *tokens.Record) error {
 	value, err := json.Marshal(value{record.Username.String(), record.Scope.String(), record.Issued, record.Expires, record.Credential[:]})
 	if err != nil {
 		return err
 	}
+	within, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	lifetime := time.Duration(max(0, record.Expires-record.Issued)) * time.Second
 	for range 2 { // the second time with a new lease
 		var id int64
-		if id, err = s.leaseFor(ctx, lifetime); err != nil {
+		if id, err = s.leaseFor(within, lifetime); err != nil {
 			break
 		}
-		err = s.gateway.ask(ctx, "/v3/kv/put", map[string]any{"key": s.keyOf(key), "value": value, "lease": id}, &struct{}{})
+		err = s.put(within, key, value, id)
 		if api := (*apiError)(nil); !errors.As(err, &api) || api.Code != notFound {
 			break
 		}
 		s.forget(id)
 	}
 	return s.outcome(ctx, "token not kept in etcd", err)
+}
+
+// put writes a key that is not there. Where it is there with the same value,
+// another copy of this put has written it.
+func (s *Store) put(ctx context.Context, key tokens.Key, value []byte, lease int64) error {
+	name := s.keyOf(key)
+	var answer transaction
+	err := s.gateway.ask(ctx, "/v3/kv/txn", map[string]any{
+		"compare": []any{map[string]any{"key": name, "target": "VERSION", "result": "EQUAL", "version": 0}},
+		"success": []any{map[string]any{"request_put": map[string]any{"key": name, "value": value, "lease": lease}}},
+		"failure": []any{map[string]any{"request_range": map[string]any{"key": name}}},
+	}, &answer)
+	if err != nil || answer.Succeeded {
+		return err
+	}
+	if found := answer.found(); len(found) != 1 || !bytes.Equal(found[0].Value, value) {
+		return errors.New("the key is taken")
+	}
+	return nil
 }
 
 // value is a record as it is written in etcd, under introspection's names.
@@ -121,42 +183,50 @@ type value struct {
 	Credential []byte `json:"credential"`
 }
 
-// Delete forgets a token, everywhere. It returns nil once etcd has committed
-// that, and it is true here.
+// tombstone is the value of a revoked token. To a replica of a release that
+// knows no tombstones it is a token whose time is over.
+var tombstone = []byte(`{"username":"-","iat":0,"exp":0}`)
+
+// Delete ends a token, everywhere. It returns nil once etcd has committed that,
+// and it is true here.
 func (s *Store) Delete(ctx context.Context, key tokens.Key) error {
-	var answer struct {
-		Header  header `json:"header"`
-		Deleted int64  `json:"deleted,string"`
-	}
-	err := s.gateway.ask(ctx, "/v3/kv/deleterange", map[string]any{"key": s.keyOf(key)}, &answer)
+	name := s.keyOf(key)
+	var answer transaction
+	err := s.gateway.ask(ctx, "/v3/kv/txn", map[string]any{
+		"compare": []any{
+			map[string]any{"key": name, "target": "VERSION", "result": "GREATER", "version": 0},
+			map[string]any{"key": name, "target": "VALUE", "result": "NOT_EQUAL", "value": tombstone},
+		},
+		"success": []any{map[string]any{"request_put": map[string]any{"key": name, "value": tombstone, "ignore_lease": true}}},
+	}, &answer)
 	if err == nil {
-		if answer.Deleted > 0 {
-			s.waitFor(ctx, answer.Header.Revision)
+		s.mu.Lock()
+		if revision := answer.Header.Revision; revision > s.at.Revision {
+			s.revoked[key] = revision
 		}
 		s.memory.Delete(ctx, key)
+		s.mu.Unlock()
 	}
 	return s.outcome(ctx, "token not revoked in etcd", err)
 }
 
-// waitFor waits until the memory is at a revision, so that what it still has
-// to be told of a deleted token is behind it; a second at most, as the watch
-// may be broken.
-func (s *Store) waitFor(ctx context.Context, revision int64) {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	for {
-		s.mu.Lock()
-		there, moved := s.at.Revision >= revision, s.moved
-		s.mu.Unlock()
-		if there {
-			return
-		}
-		select {
-		case <-moved:
-		case <-ctx.Done():
-			return
-		}
+// transaction is etcd's answer to a transaction.
+type transaction struct {
+	Header    header `json:"header"`
+	Succeeded bool   `json:"succeeded"`
+	Responses []struct {
+		Range struct {
+			KVs []keyValue `json:"kvs"`
+		} `json:"response_range"`
+	} `json:"responses"`
+}
+
+// found is what the transaction read, one range after the other.
+func (t transaction) found() (all []keyValue) {
+	for _, response := range t.Responses {
+		all = append(all, response.Range.KVs...)
 	}
+	return all
 }
 
 // outcome is what the service is told of an error, whose own words go to the log.
@@ -184,7 +254,7 @@ func (s *Store) Find(ctx context.Context, key tokens.Key) (*tokens.Record, error
 func (s *Store) Status() (up bool, lacks string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.lost != nil {
+	if s.lost != nil || time.Since(s.fresh) > time.Second {
 		lacks = "etcd cannot be reached"
 	}
 	return s.up, lacks
@@ -231,25 +301,56 @@ type lease struct {
 	until    time.Time
 }
 
+// grant is a call for a lease, on which all wait who need one.
+type grant struct {
+	lifetime time.Duration
+	done     chan struct{} // closed when lease and err are set
+	lease    lease
+	err      error
+}
+
 // leaseFor is a lease that lasts for a lifetime from now, and for a thirtieth
 // of it more at most.
 func (s *Store) leaseFor(ctx context.Context, lifetime time.Duration) (int64, error) {
 	s.leaseMu.Lock()
-	defer s.leaseMu.Unlock()
-	now := time.Now()
-	if s.lease.lifetime == lifetime && now.Before(s.lease.until) {
+	if s.lease.lifetime == lifetime && time.Now().Before(s.lease.until) {
+		defer s.leaseMu.Unlock()
 		return s.lease.id, nil
 	}
-	shared := max(lifetime/30, time.Second)
+	g := s.granting
+	if g == nil || g.lifetime != lifetime {
+		g = &grant{lifetime: lifetime, done: make(chan struct{})}
+		s.granting = g
+		go s.grant(g)
+	}
+	s.leaseMu.Unlock()
+	select {
+	case <-g.done:
+		return g.lease.id, g.err
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
+
+// grant asks etcd for a lease. It is nobody's own call: who gives up waiting
+// does not end it for the others.
+func (s *Store) grant(g *grant) {
+	now, shared := time.Now(), max(g.lifetime/30, time.Second)
 	var answer struct {
 		ID int64 `json:"ID,string"`
 	}
-	seconds := int64((lifetime + shared + 2*time.Second) / time.Second)
-	if err := s.gateway.ask(ctx, "/v3/lease/grant", map[string]any{"TTL": seconds}, &answer); err != nil {
-		return 0, err
+	seconds := int64((g.lifetime + shared + 2*time.Second) / time.Second)
+	g.err = s.gateway.ask(context.Background(), "/v3/lease/grant", map[string]any{"TTL": seconds}, &answer)
+	g.lease = lease{answer.ID, g.lifetime, now.Add(shared)}
+	s.leaseMu.Lock()
+	if g.err == nil {
+		s.lease = g.lease
 	}
-	s.lease = lease{answer.ID, lifetime, now.Add(shared)}
-	return answer.ID, nil
+	if s.granting == g {
+		s.granting = nil
+	}
+	s.leaseMu.Unlock()
+	close(g.done)
 }
 
 // forget gives up a lease that etcd does not know.

@@ -213,7 +213,7 @@ func TestWhatIsInEtcd(t *testing.T) {
 			Lease      string
 		}
 	}
-	err := m.call(t.Context(), m.endpoint, "/v3/kv/range", map[string]any{"key": []byte{0}, "range_end": []byte{0}, "sort_target": "CREATE"}, &raw)
+	err := m.call(t.Context(), m.endpoint, "/v3/kv/range", map[string]any{"key": []byte("/p/"), "range_end": []byte("/p/~"), "sort_target": "CREATE"}, &raw)
 	if err != nil || len(raw.KVs) != 2 {
 		t.Fatalf("in etcd: %+v, %v", raw.KVs, err)
 	}
@@ -378,24 +378,7 @@ func TestAnotherCluster(t *testing.T) {
 	first, second := startEtcd(t), startEtcd(t)
 	to := atomic.Pointer[string]{}
 	to.Store(&first.endpoint)
-	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		request, _ := http.NewRequestWithContext(r.Context(), r.Method, *to.Load()+r.URL.Path, r.Body)
-		response, err := http.DefaultClient.Do(request)
-		if err != nil {
-			return
-		}
-		defer response.Body.Close()
-		w.WriteHeader(response.StatusCode)
-		for buffer := make([]byte, 4096); ; {
-			n, err := response.Body.Read(buffer)
-			w.Write(buffer[:n])
-			w.(http.Flusher).Flush()
-			if err != nil {
-				return
-			}
-		}
-	}))
-	t.Cleanup(func() { proxy.CloseClientConnections(); proxy.Close() })
+	proxy := proxyTo(t, func() string { return *to.Load() }, func(*http.Request) bool { return false })
 	s, _ := run(t, Config{Endpoints: proxy.URL, Prefix: "/p/"})
 	key := put(t, s, s)
 	to.Store(&second.endpoint)

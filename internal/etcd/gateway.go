@@ -79,6 +79,7 @@ func newGateway(c Config) (*gateway, error) {
 			TLSClientConfig:     config,
 			TLSHandshakeTimeout: time.Second,
 			MaxIdleConnsPerHost: 16,
+			MaxConnsPerHost:     256, // or logins that wait for a member that hangs take all file descriptors
 			IdleConnTimeout:     time.Minute,
 		},
 		// A redirect would lead to what nobody configured, with the user's token.
@@ -163,6 +164,7 @@ func (g *gateway) ask(ctx context.Context, path string, in, out any) error {
 		}()
 	}
 	call()
+	waiting := int64(1)
 	late := time.NewTicker(hedge)
 	defer late.Stop()
 	err := error(context.DeadlineExceeded)
@@ -172,14 +174,19 @@ func (g *gateway) ask(ctx context.Context, path string, in, out any) error {
 			if r.err == nil {
 				return json.Unmarshal(r.answer, out)
 			}
+			waiting--
 			if err = r.err; permanent(err) {
 				return err
 			}
 			if called < int64(len(g.endpoints)) {
 				call()
+				waiting++
 			}
 		case <-late.C:
-			call()
+			if waiting <= int64(len(g.endpoints)) {
+				call()
+				waiting++
+			}
 		case <-ctx.Done():
 			return err
 		}

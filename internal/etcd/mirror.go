@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"time"
 
@@ -13,12 +14,14 @@ import (
 )
 
 // A member that hangs, or that the others have left behind, keeps its watch
-// open and says nothing. So it is asked each beat for something that it can
-// only tell with the cluster's consent, and has beatTimeout to do so: a revoked
-// token is known to the next watch within a second.
+// open and says nothing, and a connection that is stuck looks the same. So each
+// beat the replica catches up with what a majority knows, and has beatTimeout to
+// do so: a revoked token is known to this watch or to the next one within a
+// second.
 const (
 	beat        = 250 * time.Millisecond
 	beatTimeout = 500 * time.Millisecond
+	quiet       = 100 * time.Millisecond // how long the watch may take to tell what is known
 )
 
 // header is in each of etcd's answers.
@@ -75,13 +78,25 @@ func (s *Store) setRevision(at header) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.at = at
+	maps.DeleteFunc(s.revoked, func(_ tokens.Key, revision int64) bool { return revision <= at.Revision })
 	close(s.moved)
 	s.moved = make(chan struct{})
+}
+
+// keep puts a token into the memory, unless this replica has revoked it in the
+// meantime.
+func (s *Store) keep(key tokens.Key, record *tokens.Record) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, revoked := s.revoked[key]; !revoked {
+		s.memory.Put(context.Background(), key, record)
+	}
 }
 
 var (
 	errCompacted = errors.New("the revision to watch from was compacted")
 	errWentBack  = errors.New("etcd is at a lower revision than it was, or is another cluster")
+	errBehind    = errors.New("the watch does not tell what was written")
 )
 
 // follow lists, if it must, and watches one endpoint until that fails. It calls
@@ -89,13 +104,15 @@ var (
 func (s *Store) follow(ctx context.Context, endpoint string, watched func()) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	if err := s.beat(ctx, endpoint); err != nil {
+	asked := time.Now()
+	if _, err := s.beat(ctx, endpoint); err != nil {
 		return err
 	}
 	if s.at.Revision == 0 {
 		if err := s.list(ctx, endpoint); err != nil {
 			return err
 		}
+		s.setFresh(asked)
 	}
 	beating := make(chan struct{})
 	defer func() { cancel(nil); <-beating }()
@@ -108,7 +125,7 @@ func (s *Store) follow(ctx context.Context, endpoint string, watched func()) err
 			case <-ctx.Done():
 				return
 			case <-tick.C:
-				if err := s.beat(ctx, endpoint); err != nil {
+				if err := s.catchUp(ctx, endpoint); err != nil {
 					cancel(err)
 					return
 				}
@@ -122,8 +139,66 @@ func (s *Store) follow(ctx context.Context, endpoint string, watched func()) err
 	return err
 }
 
-// beat asks an endpoint for something to which a majority must consent.
-func (s *Store) beat(ctx context.Context, endpoint string) error {
+// setFresh says that the memory has all that etcd had committed at a time.
+func (s *Store) setFresh(at time.Time) {
+	s.mu.Lock()
+	s.fresh = at
+	s.mu.Unlock()
+}
+
+// catchUp returns nil once the watch has told all that the cluster knew when
+// catchUp began. A watch tells nothing of what is written outside the prefix, by
+// somebody else say: where it seems to be behind, catchUp writes a key that the
+// watch must tell. A watch that tells nothing for beatTimeout is an error.
+func (s *Store) catchUp(ctx context.Context, endpoint string) error {
+	asked := time.Now()
+	now, err := s.beat(ctx, endpoint)
+	if err != nil {
+		return err
+	}
+	if !s.reaches(ctx, now.Revision, quiet) {
+		var answer struct {
+			Header header `json:"header"`
+		}
+		within, cancel := context.WithTimeout(ctx, beatTimeout)
+		defer cancel()
+		if err := s.gateway.call(within, endpoint, "/v3/kv/put", map[string]any{"key": []byte(s.prefix + "~beat")}, &answer); err != nil {
+			return err
+		}
+		if !s.reaches(ctx, answer.Header.Revision, beatTimeout) {
+			return errBehind
+		}
+	}
+	s.setFresh(asked)
+	return nil
+}
+
+// reaches waits until the memory is at a revision, and says whether it came
+// there. It gives up when the memory has not moved for patience.
+func (s *Store) reaches(ctx context.Context, revision int64, patience time.Duration) bool {
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	for {
+		s.mu.Lock()
+		there, moved := s.at.Revision >= revision, s.moved
+		s.mu.Unlock()
+		if there {
+			return true
+		}
+		select {
+		case <-moved:
+			timer.Reset(patience)
+		case <-timer.C:
+			return false
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// beat asks an endpoint for something to which a majority must consent: where
+// the cluster is.
+func (s *Store) beat(ctx context.Context, endpoint string) (header, error) {
 	ctx, cancel := context.WithTimeout(ctx, beatTimeout)
 	defer cancel()
 	s.mu.Lock()
@@ -131,9 +206,9 @@ func (s *Store) beat(ctx context.Context, endpoint string) error {
 	s.mu.Unlock()
 	now, err := s.now(ctx, endpoint)
 	if err == nil && (now.Revision < before.Revision || before.Revision != 0 && now.ClusterID != before.ClusterID) {
-		return errWentBack
+		return now, errWentBack
 	}
-	return err
+	return now, err
 }
 
 // now is where the cluster is, by a read that is linearizable.
@@ -189,10 +264,10 @@ func (s *Store) list(ctx context.Context, endpoint string) error {
 			break
 		}
 	}
-	// At once, and only now: what was revoked since the first page is live in
+	// At once, and only now: what others revoked since the first page is live in
 	// this list, until the watch tells.
 	for key, record := range listed {
-		s.memory.Put(ctx, key, record)
+		s.keep(key, record)
 	}
 	s.memory.Retain(func(key tokens.Key) bool { return listed[key] != nil })
 	s.setRevision(at)
@@ -257,12 +332,10 @@ func (s *Store) watch(ctx context.Context, endpoint string, watched func()) erro
 			if event.KV.ModRevision <= s.at.Revision {
 				continue
 			}
-			if event.Type == "DELETE" {
-				if key, ok := s.parseKey(event.KV.Key); ok {
-					s.memory.Delete(ctx, key)
-				}
-			} else if key, record := s.parse(event.KV); record != nil {
-				s.memory.Put(ctx, key, record)
+			if key, record := s.parse(event.KV); record != nil && event.Type != "DELETE" {
+				s.keep(key, record)
+			} else if key, ok := s.parseKey(event.KV.Key); ok { // deleted, or a tombstone
+				s.memory.Delete(ctx, key)
 			}
 		}
 		// Not the header's, which may be ahead of what this watch was told.

@@ -37,6 +37,8 @@ func (s *Store) question(ctx context.Context, key tokens.Key) (*tokens.Record, e
 	if lost != nil {
 		return nil, tokens.ErrUnavailable
 	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	answers := make(chan answer, 1)
 	select {
 	case s.questions <- question{key, answers}:
@@ -86,13 +88,7 @@ func (s *Store) lookUp(ctx context.Context, batch []question) ([]*tokens.Record,
 	for _, q := range batch {
 		ranges = append(ranges, map[string]any{"request_range": map[string]any{"key": s.keyOf(q.key)}})
 	}
-	var found struct {
-		Responses []struct {
-			Range struct {
-				KVs []keyValue `json:"kvs"`
-			} `json:"response_range"`
-		} `json:"responses"`
-	}
+	var found transaction
 	err := s.gateway.ask(ctx, "/v3/kv/txn", map[string]any{"success": ranges}, &found)
 	if err := s.outcome(ctx, "tokens not looked up in etcd", err); err != nil {
 		return nil, err
@@ -115,7 +111,8 @@ type keyValue struct {
 	ModRevision int64  `json:"mod_revision,string"`
 }
 
-// record is the record that the value holds, or nil if it holds none.
+// record is the record that the value holds, or nil if it holds none, as a
+// tombstone does.
 func (kv keyValue) record() *tokens.Record {
 	var v value
 	if json.Unmarshal(kv.Value, &v) != nil || v.Username == "" || len(v.Credential) != len(tokens.Credential{}) {

@@ -68,16 +68,18 @@ func CredentialOf(hash []byte) Credential {
 
 // Store keeps records. Any number of goroutines may use it.
 type Store interface {
-	// Put keeps a record. When it returns nil, the record is found by
-	// whoever shares the store, until its last second.
+	// Put keeps a record, under a key that was never used. When it returns
+	// nil, the record is found by whoever shares the store, until its last
+	// second or until Delete.
 	Put(ctx context.Context, key Key, record *Record) error
 
 	// Find returns the record of a token that has not come to its last
 	// second, or nil. The record is shared and must not be changed.
 	Find(ctx context.Context, key Key) (*Record, error)
 
-	// Delete forgets a token, known or not. When it returns nil, the token
-	// is found here no more.
+	// Delete ends a token, known or not. When it returns nil, the token is
+	// found here no more, and no Put that was called before makes it found
+	// again.
 	Delete(ctx context.Context, key Key) error
 
 	// Status says whether the store is up yet and, in words, what it lacks.

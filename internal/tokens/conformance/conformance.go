@@ -31,12 +31,6 @@ func Run(t *testing.T, open func(t *testing.T) tokens.Store) {
 			s.put(key, record)
 			s.wants(key, record)
 		}},
-		{"issue again", func(t *testing.T, s *store) {
-			key, record := newKey(), newRecord(time.Minute)
-			s.put(key, newRecord(time.Hour))
-			s.put(key, record)
-			s.eventually(key, record)
-		}},
 		{"issue under two hashes", func(t *testing.T, s *store) {
 			for _, hash := range []string{"a hash", "another", ""} {
 				key, record := newKey(), newRecord(time.Minute)
@@ -155,16 +149,6 @@ func (s *store) wants(key tokens.Key, want *tokens.Record) {
 	if err := s.differs(key, want); err != nil {
 		s.t.Error(err)
 	}
-}
-
-// eventually is wants for what need not be true at once.
-func (s *store) eventually(key tokens.Key, want *tokens.Record) {
-	s.t.Helper()
-	deadline := time.Now().Add(time.Second)
-	for s.differs(key, want) != nil && time.Now().Before(deadline) {
-		time.Sleep(time.Millisecond)
-	}
-	s.wants(key, want)
 }
 
 func (s *store) differs(key tokens.Key, want *tokens.Record) error {
