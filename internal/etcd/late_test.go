@@ -257,6 +257,48 @@ func TestRevokedWhileBehind(t *testing.T) {
 	})
 }
 
+// TestEventOfBefore tells a replica of a token that it has revoked already.
+func TestEventOfBefore(t *testing.T) {
+	key, _ := newToken()
+	s := bare(func(r *http.Request, body string) (*http.Response, error) {
+		if r.URL.Path == "/v3/watch" {
+			kv, _ := json.Marshal(map[string]any{"key": []byte(fmt.Sprintf("/p/%x", key)), "mod_revision": "11",
+				"value": []byte(`{"username":"a","exp":9999999999,"credential":"AQIDBAUGBwg="}`)})
+			return answers(fmt.Sprintf(`{"result":{"created":true}} {"result":{"header":{"cluster_id":"1","revision":"12"},"events":[{"kv":%s}]}}`, kv))
+		}
+		return answers(`{"header":{"cluster_id":"1","revision":"12"},"succeeded":true}`)
+	})
+	s.at = header{ClusterID: "1", Revision: 10}
+	if err := s.Delete(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+	s.watch(t.Context(), "http://a", func() {})
+	if found, _ := s.memory.Find(t.Context(), key); found != nil || s.at.Revision != 11 {
+		t.Errorf("found %+v; the memory is at %d", found, s.at.Revision)
+	}
+}
+
+// TestStatus says what the store lacks by when it last caught up.
+func TestStatus(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := bare(nil)
+		s.up = true
+		s.setFresh(time.Now())
+		for _, tt := range []struct {
+			wait  time.Duration
+			lacks string
+		}{
+			{time.Second, ""},
+			{1, "etcd cannot be reached"},
+		} {
+			time.Sleep(tt.wait)
+			if up, lacks := s.Status(); !up || lacks != tt.lacks {
+				t.Errorf("%v, %q; want %q", up, lacks, tt.lacks)
+			}
+		}
+	})
+}
+
 // TestWatchThatIsStuck holds back what a watch tells, while all else is
 // answered.
 func TestWatchThatIsStuck(t *testing.T) {
@@ -365,12 +407,16 @@ func TestWithoutQuorum(t *testing.T) {
 	}{
 		{"for a lease", "/v3/lease/grant", 4},
 		{"for a put", "/v3/kv/txn", 0},
+		{"for a put, after a lease that took its time", "/v3/kv/txn", 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var open, most atomic.Int64
 				s := bare(func(r *http.Request, body string) (*http.Response, error) {
 					if r.URL.Path != tt.after {
+						if strings.HasSuffix(tt.name, "time") {
+							time.Sleep(2 * time.Second)
+						}
 						return answers(`{"ID":"7"}`)
 					}
 					if n := open.Add(1); n > most.Load() {
