@@ -53,15 +53,7 @@ type Server struct {
 // Listen returns a Server that listens and does not serve yet. Its error names
 // the flag.
 func Listen(c Config, handler http.Handler, log *slog.Logger) (*Server, error) {
-	s := &Server{log: log, http: http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      30 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}}
+	s := newServer(handler, log)
 	if c.TLS() {
 		certificate, err := tls.LoadX509KeyPair(c.Cert, c.Key)
 		if err != nil {
@@ -74,6 +66,18 @@ func Listen(c Config, handler http.Handler, log *slog.Logger) (*Server, error) {
 		return nil, fmt.Errorf("-addr: %w", err)
 	}
 	return s, nil
+}
+
+func newServer(handler http.Handler, log *slog.Logger) *Server {
+	return &Server{log: log, http: http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}}
 }
 
 // Addr is the address that the server listens on.

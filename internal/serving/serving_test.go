@@ -1,0 +1,120 @@
+package serving
+
+import (
+	"bufio"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// pipes is a listener whose connections are made in memory, so that they end by
+// the simulated clock.
+type pipes chan net.Conn
+
+func (p pipes) Accept() (net.Conn, error) {
+	conn, ok := <-p
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return conn, nil
+}
+
+func (p pipes) Close() error   { close(p); return nil }
+func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+// TestLimits has clients that are slow or silent, one for each limit.
+func TestLimits(t *testing.T) {
+	const request = "GET / HTTP/1.1\r\nHost: a\r\n"
+	for _, tt := range []struct {
+		name string
+		// client uses the connection, and returns what it got.
+		client func(conn net.Conn) string
+		ends   time.Duration // when the connection does, or the handler
+		got    string        // its beginning
+	}{
+		{"a header that is not finished", func(conn net.Conn) string {
+			io.WriteString(conn, request)
+			return rest(conn)
+		}, 5 * time.Second, ""},
+		{"a connection that says nothing", rest, 5 * time.Second, ""},
+		{"a body that is not finished", func(conn net.Conn) string {
+			io.WriteString(conn, "POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf")
+			return rest(conn)
+		}, 10 * time.Second, "HTTP/1.1 408 "},
+		{"a body that trickles", func(conn net.Conn) string {
+			io.WriteString(conn, "POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n")
+			go func() {
+				for {
+					time.Sleep(time.Second)
+					if _, err := io.WriteString(conn, "x"); err != nil {
+						return
+					}
+				}
+			}()
+			return rest(conn)
+		}, 10 * time.Second, "HTTP/1.1 408 "},
+		{"an answer that is not read", func(conn net.Conn) string {
+			io.WriteString(conn, "GET /long HTTP/1.1\r\nHost: a\r\n\r\n")
+			time.Sleep(31 * time.Second)
+			text := rest(conn)
+			return text[:min(len(text), 4)]
+		}, 31 * time.Second, ""},
+		{"a connection that is idle", func(conn net.Conn) string {
+			io.WriteString(conn, request+"\r\n")
+			return rest(conn)
+		}, 2 * time.Minute, "HTTP/1.1 200 "},
+		{"a header within the limit", func(conn net.Conn) string {
+			io.WriteString(conn, request+"Connection: close\r\nX: "+strings.Repeat("x", 60<<10)+"\r\n\r\n")
+			return rest(conn)
+		}, 0, "HTTP/1.1 200 "},
+		{"a header over the limit", func(conn net.Conn) string {
+			go io.WriteString(conn, request+"X: "+strings.Repeat("x", 70<<10)+"\r\n\r\n")
+			status, _ := bufio.NewReader(conn).ReadString('\n')
+			conn.Close()
+			return status
+		}, 0, "HTTP/1.1 431 "},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					switch r.URL.Path {
+					case "/body":
+						if _, err := io.ReadAll(r.Body); err != nil {
+							w.WriteHeader(http.StatusRequestTimeout)
+						}
+					case "/long":
+						if _, err := io.WriteString(w, strings.Repeat("x", 1<<20)); err == nil {
+							t.Error("an answer that nobody read was written")
+						}
+					}
+				})
+				s := newServer(handler, slog.New(slog.DiscardHandler))
+				listener := make(pipes)
+				go s.http.Serve(listener)
+				here, there := net.Pipe()
+				listener <- there
+				began := time.Now()
+				if got := tt.client(here); !strings.HasPrefix(got, tt.got) || tt.got == "" && got != "" {
+					t.Errorf("got %q, want %q", got, tt.got)
+				}
+				if took := time.Since(began); took != tt.ends {
+					t.Errorf("it ended after %v, want %v", took, tt.ends)
+				}
+				s.http.Close()
+				here.Close()
+				time.Sleep(time.Minute) // until every client has noticed
+			})
+		})
+	}
+}
+
+// rest is what comes until the connection ends.
+func rest(conn net.Conn) string {
+	text, _ := io.ReadAll(conn)
+	return string(text)
+}
