@@ -84,7 +84,12 @@ func plan(seed uint64, total time.Duration, members, replicas int) (acts []act) 
 			a.share, a.delay = 0.2+0.6*rng.Float64(), between(rng, 5*time.Millisecond, 150*time.Millisecond)
 		}
 		switch a.kind {
-		case holdRequests, holdAnswers, delayPackets, cutWay:
+		case holdRequests: // on the way of all, so that it meets more logins
+			if rng.IntN(3) > 0 {
+				a.replica = none
+			}
+			a.lasts = between(rng, time.Second, 5*time.Second)
+		case holdAnswers, delayPackets, cutWay:
 			if rng.IntN(3) == 0 {
 				a.replica = none
 			}
