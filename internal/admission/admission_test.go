@@ -388,3 +388,33 @@ func TestBounded(t *testing.T) {
 		t.Errorf("%d lines with %d waiting, want %d at most", len(a.gate.lines), a.gate.waiting, maxWaiting)
 	}
 }
+
+// TestTurnAndHangUpCoincide gives a login its turn in the moment in which its
+// client hangs up. Which of the two it sees is chance, so it happens often.
+func TestTurnAndHangUpCoincide(t *testing.T) {
+	first, second, third := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("192.0.2.3")
+	for range 200 {
+		synctest.Test(t, func(t *testing.T) {
+			g := gate{free: 1, lines: make(map[netip.Addr]*line)}
+			if err := g.enter(t.Context(), first); err != nil {
+				t.Fatal(err)
+			}
+			ctx, hangUp := context.WithCancel(t.Context())
+			go func() {
+				if g.enter(ctx, second) == nil {
+					g.leave(second, 0)
+				}
+			}()
+			synctest.Wait()
+			hangUp()
+			g.leave(first, 0)
+			synctest.Wait()
+			if g.free != 1 || g.waiting != 0 || len(g.lines) != 0 {
+				t.Fatalf("%d places are free, %d logins wait in %d lines; want 1, 0 and 0", g.free, g.waiting, len(g.lines))
+			}
+			if err := g.enter(t.Context(), third); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
