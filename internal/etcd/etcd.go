@@ -339,7 +339,8 @@ func (s *Store) grant(g *grant) {
 	var answer struct {
 		ID int64 `json:"ID,string"`
 	}
-	seconds := int64((g.lifetime + shared + 2*time.Second) / time.Second)
+	// Some come while the answer is awaited, which takes patience at most.
+	seconds := int64((g.lifetime + shared + patience) / time.Second)
 	g.err = s.gateway.ask(context.Background(), "/v3/lease/grant", map[string]any{"TTL": seconds}, &answer)
 	g.lease = lease{answer.ID, g.lifetime, now.Add(shared)}
 	s.leaseMu.Lock()

@@ -164,7 +164,6 @@ func (g *gateway) ask(ctx context.Context, path string, in, out any) error {
 		}()
 	}
 	call()
-	waiting := int64(1)
 	late := time.NewTicker(hedge)
 	defer late.Stop()
 	err := error(context.DeadlineExceeded)
@@ -174,19 +173,14 @@ func (g *gateway) ask(ctx context.Context, path string, in, out any) error {
 			if r.err == nil {
 				return json.Unmarshal(r.answer, out)
 			}
-			waiting--
 			if err = r.err; permanent(err) {
 				return err
 			}
 			if called < int64(len(g.endpoints)) {
 				call()
-				waiting++
 			}
 		case <-late.C:
-			if waiting <= int64(len(g.endpoints)) {
-				call()
-				waiting++
-			}
+			call()
 		case <-ctx.Done():
 			return err
 		}
