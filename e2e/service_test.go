@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"syscall"
 	"testing"
 
@@ -45,7 +44,14 @@ var listening = regexp.MustCompile(`msg=listening addr=(\S+)`)
 // exit with 0 on SIGTERM.
 func start(t *testing.T, args ...string) (addr string) {
 	t.Helper()
+	return startIn(t, "", args...)
+}
+
+// startIn is start in a folder.
+func startIn(t *testing.T, dir string, args ...string) (addr string) {
+	t.Helper()
 	service := exec.Command(program, append(args, "-addr", "127.0.0.1:0")...)
+	service.Dir = dir
 	stderr, err := service.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -104,76 +110,4 @@ func TestClientLibrary(t *testing.T) {
 			t.Errorf("wrong password: %v", err)
 		}
 	}
-}
-
-// TestREADME types the README's sessions into a shell, and wants its answers,
-// in which … stands for anything.
-func TestREADME(t *testing.T) {
-	text, err := os.ReadFile("../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	readme := string(text)
-	users := filepath.Join(t.TempDir(), "users.json")
-	if err := os.WriteFile(users, []byte(strings.Join(blocks(section(readme, "Users of your own"), "json"), "")), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, tt := range []struct {
-		section string
-		args    []string
-	}{
-		{"Try it", nil},
-		{"Protect another service", []string{"-users", users}},
-	} {
-		t.Run(tt.section, func(t *testing.T) {
-			session(t, start(t, tt.args...), strings.Join(blocks(section(readme, tt.section), "console"), ""))
-		})
-	}
-}
-
-// session runs the lines behind "$ " in one shell, and compares what each
-// prints with the lines that follow it.
-func session(t *testing.T, addr, text string) {
-	const end = "-- end of the answer --"
-	var script strings.Builder
-	var commands, answers []string
-	for line := range strings.Lines(text) {
-		if command, ok := strings.CutPrefix(line, "$ "); ok {
-			commands, answers = append(commands, command), append(answers, "")
-			fmt.Fprintf(&script, "%s\necho; echo '%s'\n", strings.ReplaceAll(command, "localhost:8000", addr), end)
-			continue
-		}
-		answers[len(answers)-1] += line
-	}
-	if len(commands) == 0 {
-		t.Fatal("the README has no session")
-	}
-	shell := exec.Command("bash", "-eu", "-o", "pipefail")
-	shell.Stdin = strings.NewReader(script.String())
-	out, err := shell.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	got := strings.Split(string(out), end)
-	for i, command := range commands {
-		want := regexp.MustCompile("^" + strings.ReplaceAll(regexp.QuoteMeta(strings.TrimSpace(answers[i])), "…", `[^",]+`) + "$")
-		if answer := strings.TrimSpace(got[i]); !want.MatchString(answer) {
-			t.Errorf("%sanswers %s\nthe README says %s", command, answer, answers[i])
-		}
-	}
-}
-
-// section is the README's text under the heading.
-func section(readme, heading string) string {
-	_, text, _ := strings.Cut(readme, "\n## "+heading+"\n")
-	text, _, _ = strings.Cut(text, "\n## ")
-	return text
-}
-
-// blocks are the fenced blocks of a language.
-func blocks(text, language string) (found []string) {
-	for _, block := range regexp.MustCompile("(?s)```"+language+"\n(.*?)```").FindAllStringSubmatch(text, -1) {
-		found = append(found, block[1])
-	}
-	return found
 }

@@ -1,0 +1,318 @@
+package e2e
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// documents are the README and the guides.
+func documents(t *testing.T) []string {
+	t.Helper()
+	guides, err := filepath.Glob("../guide/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append([]string{"../README.md"}, guides...)
+}
+
+// block is a fenced block of a document, with what a comment before it says
+// that the test is to do with it:
+//
+//	<!-- e2e: serve ARGS -->  start the service with ARGS before this block
+//	<!-- e2e: file NAME -->   save the block as NAME
+//	<!-- e2e: run -->         run the block as a shell script
+//	<!-- e2e: from PATH -->   the block's lines stand in PATH, which other tests use
+//	<!-- e2e: skip REASON --> do nothing
+//
+// A console block is typed into a shell, line by line, and its answers are
+// compared, in which … stands for anything. Any other block needs a comment.
+type block struct {
+	line       int
+	directives []string
+	language   string
+	text       string
+}
+
+func blocksOf(document string) (found []block) {
+	var directives []string
+	var open *block
+	for i, line := range strings.Split(document, "\n") {
+		switch {
+		case open != nil && strings.TrimSpace(line) == "```":
+			found, open, directives = append(found, *open), nil, nil
+		case open != nil:
+			open.text += line + "\n"
+		case strings.HasPrefix(line, "```"):
+			open = &block{i + 1, directives, strings.TrimPrefix(line, "```"), ""}
+		case strings.HasPrefix(line, "<!-- e2e: "):
+			directives = append(directives, strings.TrimSuffix(strings.TrimPrefix(line, "<!-- e2e: "), " -->"))
+		case strings.TrimSpace(line) != "":
+			directives = nil
+		}
+	}
+	return found
+}
+
+// TestDocuments does what the README and the guides say.
+func TestDocuments(t *testing.T) {
+	for _, name := range documents(t) {
+		t.Run(filepath.Base(name), func(t *testing.T) {
+			t.Parallel()
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := newReader(t)
+			for _, b := range blocksOf(string(text)) {
+				r.follow(b)
+			}
+		})
+	}
+}
+
+// reader is a person who follows a document: a folder, a shell, and the service.
+type reader struct {
+	t     *testing.T
+	dir   string
+	addr  string
+	shell io.Writer
+	said  *bufio.Scanner
+}
+
+const endOfAnswer = "-- end of the answer --"
+
+func newReader(t *testing.T) *reader {
+	r := &reader{t: t, dir: t.TempDir()}
+	shell := exec.Command("bash", "-u", "-o", "pipefail")
+	shell.Dir = r.dir
+	shell.Env = append(os.Environ(), "PATH="+filepath.Dir(program)+":"+os.Getenv("PATH"))
+	stdin, err := shell.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := shell.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	shell.Stderr = shell.Stdout
+	if err := shell.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stuck := time.AfterFunc(time.Minute, func() { shell.Process.Kill() })
+	t.Cleanup(func() { stdin.Close(); shell.Wait(); stuck.Stop() })
+	r.shell, r.said = stdin, bufio.NewScanner(stdout)
+	return r
+}
+
+func (r *reader) follow(b block) {
+	r.t.Helper()
+	done := b.language == "console"
+	for _, directive := range b.directives {
+		verb, rest, _ := strings.Cut(directive, " ")
+		switch verb {
+		case "serve":
+			r.addr = startIn(r.t, r.dir, strings.Fields(rest)...)
+			continue // a directive for the blocks that follow, too
+		case "file":
+			if err := os.WriteFile(filepath.Join(r.dir, rest), []byte(b.text), 0o600); err != nil {
+				r.t.Fatal(err)
+			}
+		case "run":
+			if out := r.run("(set -e; " + strings.TrimSpace(b.text) + "\n) && echo; echo status $?"); !strings.HasSuffix(out, "status 0") {
+				r.t.Errorf("line %d: %s\nanswers %s", b.line, b.text, out)
+			}
+		case "from":
+			r.from(b, rest)
+		case "skip":
+			if rest == "" {
+				r.t.Errorf("line %d: skip says no reason", b.line)
+			}
+		default:
+			r.t.Errorf("line %d: unknown directive %q", b.line, verb)
+		}
+		done = true
+	}
+	if !done {
+		r.t.Errorf("line %d: nothing tests this block of %s", b.line, b.language)
+	}
+	if b.language == "console" {
+		r.session(b)
+	}
+}
+
+// run types a command and returns what it says.
+func (r *reader) run(command string) string {
+	r.t.Helper()
+	if r.addr == "" {
+		r.addr = startIn(r.t, r.dir)
+	}
+	command = strings.ReplaceAll(command, "localhost:8000", r.addr)
+	command = strings.ReplaceAll(command, "127.0.0.1:8000", r.addr)
+	command = strings.ReplaceAll(command, "go run . ", "simple-oauth2 ")
+	fmt.Fprintf(r.shell, "%s\necho; echo '%s'\n", command, endOfAnswer)
+	var said []string
+	for r.said.Scan() {
+		if r.said.Text() == endOfAnswer {
+			return strings.TrimSpace(strings.Join(said, "\n"))
+		}
+		said = append(said, r.said.Text())
+	}
+	r.t.Fatalf("the shell ended at %s\n%s", command, strings.Join(said, "\n"))
+	return ""
+}
+
+// session runs the lines behind "$ ", and compares what each prints with the
+// lines that follow it.
+func (r *reader) session(b block) {
+	r.t.Helper()
+	for _, command := range strings.Split("\n"+b.text, "\n$ ")[1:] {
+		lines := strings.SplitAfter(command+"\n", "\n")
+		n := 1
+		for n < len(lines) && strings.HasSuffix(strings.TrimSpace(lines[n-1]), "\\") {
+			n++
+		}
+		command, want := strings.TrimSpace(strings.Join(lines[:n], "")), strings.TrimSpace(strings.Join(lines[n:], ""))
+		pattern := regexp.MustCompile("(?s)^" + strings.ReplaceAll(regexp.QuoteMeta(want), "…", `[^",]+`) + "$")
+		if got := r.run(command); !pattern.MatchString(got) {
+			r.t.Errorf("line %d: %s\nanswers %s\nthe document says %s", b.line, command, got, want)
+		}
+	}
+}
+
+// from wants the block's lines in a file, in order.
+func (r *reader) from(b block, name string) {
+	text, err := os.ReadFile(filepath.Join("..", name))
+	if err != nil {
+		r.t.Errorf("line %d: %v", b.line, err)
+		return
+	}
+	lines := strings.Split(string(text), "\n")
+	for i, line := range lines {
+		lines[i] = strings.TrimSpace(line)
+	}
+	for line := range strings.Lines(b.text) {
+		i := slices.Index(lines, strings.TrimSpace(line))
+		if i < 0 {
+			r.t.Errorf("line %d: %s has no line %q there", b.line, name, strings.TrimSpace(line))
+			return
+		}
+		lines = lines[i+1:]
+	}
+}
+
+// TestFlagTables holds the tables of flags against the program's own flags.
+func TestFlagTables(t *testing.T) {
+	help, err := exec.Command(program, "-h").CombinedOutput()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defaults := make(map[string]string)
+	for _, flag := range regexp.MustCompile(`(?m)^  -(\S+)(?:.*\n(?:    \t.*\n)+)`).FindAllStringSubmatch(string(help), -1) {
+		said := regexp.MustCompile(`\(default "?([^")]*)"?\)`).FindStringSubmatch(flag[0])
+		defaults[flag[1]] = ""
+		if said != nil {
+			defaults[flag[1]] = said[1]
+		}
+	}
+	if len(defaults) < 10 {
+		t.Fatalf("only %d flags in\n%s", len(defaults), help)
+	}
+	told := make(map[string]bool)
+	for _, name := range documents(t) {
+		text, _ := os.ReadFile(name)
+		for _, row := range regexp.MustCompile("(?m)^\\| ((?:`-[a-z-]+`(?:, )?)+) \\| (.*?) \\| (.*?) \\|").FindAllStringSubmatch(string(text), -1) {
+			for _, quoted := range strings.Split(row[1], ", ") {
+				flag := strings.Trim(quoted, "`-")
+				def, known := defaults[flag]
+				if !known {
+					t.Errorf("%s: the program has no flag -%s", name, flag)
+				}
+				twin := "`OAUTH2_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_")) + "`"
+				if !strings.Contains(row[2], twin) {
+					t.Errorf("%s: the row of -%s does not name its twin %s", name, flag, twin)
+				}
+				if def != "" && !strings.HasPrefix(def, "the ") && !strings.Contains(row[3], "`"+def+"`") {
+					t.Errorf("%s: the row of -%s does not say its default `%s`", name, flag, def)
+				}
+				told[flag] = true
+			}
+		}
+	}
+	for flag := range defaults {
+		if !told[flag] {
+			t.Errorf("no table has the flag -%s", flag)
+		}
+	}
+}
+
+// TestEndpointTable holds the README's table of endpoints against the routes,
+// as openapi.json has them.
+func TestEndpointTable(t *testing.T) {
+	var description struct{ Paths map[string]map[string]any }
+	text, err := os.ReadFile("../docs/openapi.json")
+	if err == nil {
+		err = json.Unmarshal(text, &description)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	routes := []string{"GET /docs", "GET /openapi.json"} // which do not describe themselves
+	for path, operations := range description.Paths {
+		for method := range operations {
+			routes = append(routes, strings.ToUpper(method)+" "+path)
+		}
+	}
+	readme, _ := os.ReadFile("../README.md")
+	var told []string
+	for _, row := range regexp.MustCompile("(?m)^\\| (`[A-Z]+ /.*?) \\|").FindAllStringSubmatch(string(readme), -1) {
+		for _, quoted := range strings.Split(row[1], ", ") {
+			told = append(told, strings.Trim(quoted, "`"))
+		}
+	}
+	slices.Sort(routes)
+	slices.Sort(told)
+	if !slices.Equal(routes, told) {
+		t.Errorf("the service has %q\nthe README tells %q", routes, told)
+	}
+}
+
+// TestLinks wants each link within the repository to lead to a file, and to a
+// heading of it.
+func TestLinks(t *testing.T) {
+	headings := func(name string) (anchors []string) {
+		text, _ := os.ReadFile(name)
+		for _, heading := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(string(text), -1) {
+			anchor := regexp.MustCompile(`[^\p{L}\p{N} _-]`).ReplaceAllString(strings.ToLower(heading[1]), "")
+			anchors = append(anchors, strings.ReplaceAll(anchor, " ", "-"))
+		}
+		return anchors
+	}
+	for _, name := range documents(t) {
+		text, _ := os.ReadFile(name)
+		for _, link := range regexp.MustCompile(`(?:\]\(|src=")([^)"]+)`).FindAllStringSubmatch(string(text), -1) {
+			if strings.Contains(link[1], "://") {
+				continue
+			}
+			target, anchor, _ := strings.Cut(link[1], "#")
+			path := name
+			if target != "" {
+				path = filepath.Join(filepath.Dir(name), target)
+			}
+			if _, err := os.Stat(path); err != nil {
+				t.Errorf("%s: %s leads nowhere", name, link[1])
+			} else if anchor != "" && !slices.Contains(headings(path), anchor) {
+				t.Errorf("%s: %s has no heading #%s", name, path, anchor)
+			}
+		}
+	}
+}
