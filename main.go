@@ -1,6 +1,6 @@
 // Simple-oauth2 is the service of FastAPI's tutorial "Simple OAuth2 with
-// Password and Bearer": who sends a username and a password as a form gets a
-// bearer token, and with the token gets to what is protected.
+// Password and Bearer": a client sends a username and a password as a form, gets
+// a bearer token, and uses the token to reach what is protected.
 //
 //	POST /token       a form with username and password → a bearer token
 //	GET  /users/me    the current active user

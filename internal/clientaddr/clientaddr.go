@@ -12,7 +12,7 @@ import (
 // Proxies are the addresses whose X-Forwarded-For is believed.
 type Proxies []netip.Prefix
 
-// Set reads addresses and CIDR ranges parted by commas, as a [flag.Value]. Its
+// Set reads addresses and CIDR ranges separated by commas, as a [flag.Value]. Its
 // error names the one that is malformed.
 func (p *Proxies) Set(list string) error {
 	var read Proxies

@@ -15,7 +15,7 @@ import (
 // any origin, but without credentials.
 type Origins []string
 
-// Set reads origins parted by commas, as a [flag.Value]. An origin must be
+// Set reads origins separated by commas, as a [flag.Value]. An origin must be
 // written as a browser sends it, since it is compared byte by byte. The error
 // names the one that is not.
 func (o *Origins) Set(list string) error {

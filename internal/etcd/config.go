@@ -5,7 +5,7 @@ import (
 	"flag"
 )
 
-// Config says where etcd is, and who asks. Endpoints are URLs parted by commas;
+// Config says where etcd is, and who asks. Endpoints are URLs separated by commas;
 // CA, Cert and Key are PEM files, or empty.
 type Config struct {
 	Endpoints      string
@@ -17,7 +17,7 @@ type Config struct {
 // Flags adds the flags to be read into c. User and password are read from the
 // environment alone: a command line is seen by everybody on the machine.
 func (c *Config) Flags(flags *flag.FlagSet, getenv func(string) string) {
-	flags.StringVar(&c.Endpoints, "etcd", "", "`URLs` of the etcd, parted by commas, that keeps the tokens for all replicas;\nits user and password are OAUTH2_ETCD_USER and OAUTH2_ETCD_PASSWORD, in the environment alone")
+	flags.StringVar(&c.Endpoints, "etcd", "", "`URLs` of the etcd members, separated by commas, that keep the tokens for all replicas;\nits user and password are OAUTH2_ETCD_USER and OAUTH2_ETCD_PASSWORD, in the environment only")
 	flags.StringVar(&c.Prefix, "etcd-prefix", "/simple-oauth2/", "`prefix` of the keys in etcd")
 	flags.StringVar(&c.CA, "etcd-ca", "", "PEM `file` of the authorities that etcd's certificate may be from (default the system's)")
 	flags.StringVar(&c.Cert, "etcd-cert", "", "PEM `file` of the certificate to show to etcd")

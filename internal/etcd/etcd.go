@@ -111,7 +111,7 @@ func New(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 				_, err = s.now(ctx, endpoint)
 			}
 			if hungUp(err) {
-				errs[i] = fmt.Errorf("-etcd %s: it hangs up, is it http or https?", endpoint)
+				errs[i] = fmt.Errorf("-etcd %s: connection closed by etcd: http where https is expected, or the other way round?", endpoint)
 			} else if permanent(err) {
 				errs[i] = fmt.Errorf("-etcd %s: %w", endpoint, err)
 			}

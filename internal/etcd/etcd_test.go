@@ -250,7 +250,7 @@ func TestTLSWhereThereIsNone(t *testing.T) {
 	t.Parallel()
 	endpoint := strings.Replace(startEtcd(t).endpoint, "http", "https", 1)
 	_, err := New(t.Context(), Config{Endpoints: endpoint, Prefix: "/p/"}, slog.New(slog.DiscardHandler))
-	if want := "-etcd " + endpoint + ": it hangs up, is it http or https?"; err == nil || err.Error() != want {
+	if want := "-etcd " + endpoint + ": connection closed by etcd: http where https is expected, or the other way round?"; err == nil || err.Error() != want {
 		t.Errorf("error %v, want %s", err, want)
 	}
 }
@@ -483,7 +483,7 @@ func TestSecured(t *testing.T) {
 		{"no certificate", func(c *Config) { c.Cert = "" }, "remote error: tls: "},
 		{"no TLS", func(c *Config) {
 			*c = Config{Endpoints: strings.Replace(c.Endpoints, "https", "http", 1), Prefix: c.Prefix}
-		}, "it hangs up, is it http or https?"},
+		}, "connection closed by etcd: http where https is expected, or the other way round?"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := c
