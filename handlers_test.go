@@ -108,7 +108,7 @@ func newService(t testing.TB, usersJSON string) *service {
 	if err := s.auth.users.load(); err != nil {
 		t.Fatal(err)
 	}
-	pages, err := (&swaggerui.Config{On: true}).Pages(docs)
+	pages, err := (&swaggerui.Config{On: true}).Pages(docs, func() []string { return s.auth.users.loaded.Load().scopes })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,7 +202,7 @@ func TestRecordedAnswers(t *testing.T) {
 		status int
 		body   string
 	}{
-		"root":    {307, `<a href="/docs">Temporary Redirect</a>.` + "\n\n"},
+		"root":    {307, ``},
 		"me HEAD": {200, ``},
 		"login duplicate username, right one last":  {422, `{"detail":[{"type":"value_error","loc":["body","username"],"msg":"Field must not be repeated","input":null}]}`},
 		"login duplicate username, right one first": {422, `{"detail":[{"type":"value_error","loc":["body","username"],"msg":"Field must not be repeated","input":null}]}`},
@@ -422,14 +422,14 @@ func TestEndpoints(t *testing.T) {
 		{"introspect, scope may not be held", "POST /introspect", urlencoded, "token={johndoe}", "Bearer {johndoe introspect}", 403, nil, refused(`"Not enough permissions"`, "insufficient_scope", "Not enough permissions")},
 
 		// the rest
-		{"root", "GET /", "", "", "", 307, map[string]string{"Location": "/docs"}, "<a href=\"/docs\">Temporary Redirect</a>.\n\n"},
+		{"root", "GET /", "", "", "", 307, map[string]string{"Location": "docs"}, ""},
 		{"root, POST", "POST /", "", "", "", 405, map[string]string{"Allow": "GET, HEAD"}, `{"detail":"Method Not Allowed"}`},
 		{"docs, HEAD", "HEAD /docs", "", "", "", 200, map[string]string{"Content-Type": "text/html; charset=utf-8", "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff",
 			"Content-Security-Policy": "default-src 'none'; script-src 'self' https://cdn.jsdelivr.net/npm/swagger-ui-dist@" + swaggerui.Version + "/swagger-ui-bundle.js; " +
 				"style-src 'self' https://cdn.jsdelivr.net/npm/swagger-ui-dist@" + swaggerui.Version + "/swagger-ui.css; " +
 				"img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"}, ""},
 		{"docs, POST", "POST /docs", "", "", "", 405, map[string]string{"Allow": "GET, HEAD"}, `{"detail":"Method Not Allowed"}`},
-		{"docs, slash", "GET /docs/", "", "", "", 307, map[string]string{"Location": "/docs"}, ""},
+		{"docs, slash", "GET /docs/", "", "", "", 307, map[string]string{"Location": "../docs"}, ""},
 		{"docs, the template itself", "GET /docs/page.html", "", "", "", 404, nil, `{"detail":"Not Found"}`},
 		{"docs, Swagger UI is the CDN's", "GET /docs/swagger-ui.css", "", "", "", 404, nil, `{"detail":"Not Found"}`},
 		{"docs, script", "HEAD /docs/page.js", "", "", "", 200, map[string]string{"Content-Type": "text/javascript; charset=utf-8"}, ""},
@@ -437,7 +437,7 @@ func TestEndpoints(t *testing.T) {
 		{"openapi", "HEAD /openapi.json", "", "", "", 200, map[string]string{"Content-Type": "application/json"}, ""},
 		{"healthz", "GET /healthz", "", "", "", 200, map[string]string{"Content-Type": "application/json"}, `{"status":"ok"}`},
 		{"healthz, POST", "POST /healthz", "", "", "", 405, map[string]string{"Allow": "GET, HEAD"}, `{"detail":"Method Not Allowed"}`},
-		{"slash, query kept", "GET /users/me/?a=b", "", "", "", 307, map[string]string{"Location": "/users/me?a=b"}, ""},
+		{"slash, query kept", "GET /users/me/?a=b", "", "", "", 307, map[string]string{"Location": "../../users/me?a=b"}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			withTokens := func(text string) string {

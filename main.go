@@ -185,7 +185,7 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 		proxies:   cfg.proxies,
 		log:       log,
 	}
-	pages, err := cfg.docs.Pages(docs)
+	pages, err := cfg.docs.Pages(docs, func() []string { return a.users.loaded.Load().scopes })
 	if err != nil {
 		return err
 	}

@@ -80,10 +80,12 @@ type users struct {
 	loaded atomic.Pointer[userMap]
 }
 
-// userMap is one reading of a users file: the users by name, and a hash that
-// no password has, as costly as the costliest of theirs.
+// userMap is one reading of a users file: the users by name, the scopes that
+// any of them may hold, and a hash that no password has, as costly as the
+// costliest of theirs.
 type userMap struct {
 	byName map[string]*storedUser
+	scopes []string
 	noOne  []byte
 }
 
@@ -102,7 +104,7 @@ func (u *users) load() error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", source, err)
 	}
-	read, costliest := &userMap{byName: make(map[string]*storedUser)}, bcrypt.MinCost
+	read, costliest := &userMap{byName: make(map[string]*storedUser), scopes: usersfile.Scopes(records)}, bcrypt.MinCost
 	for name, record := range records {
 		user := User{Username: name, Email: record.Email, FullName: record.FullName, Disabled: record.Disabled}
 		user.body = answer.Encode(user)

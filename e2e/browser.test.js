@@ -5,8 +5,9 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, readFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
+import { tmpdir } from "node:os";
 import { createInterface } from "node:readline";
 import { after, before, test } from "node:test";
 import { chromium } from "playwright-core";
@@ -37,6 +38,32 @@ async function start(t, ...args) {
     if (listening) return `http://${listening[1]}`;
   }
   throw new Error("the program does not listen");
+}
+
+// behind is the origin of a real nginx whose server has the text.
+async function behind(t, text) {
+  const socket = createServer().listen(0, "127.0.0.1");
+  await once(socket, "listening");
+  const address = `127.0.0.1:${socket.address().port}`;
+  socket.close();
+  await once(socket, "close");
+  const dir = mkdtempSync(`${tmpdir()}/nginx`);
+  const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((name) => `${name}_temp_path ${dir};`).join(" ");
+  writeFileSync(`${dir}/nginx.conf`, `daemon off; master_process off; pid ${dir}/pid; error_log stderr; events {}
+http { access_log off; ${temporary} server { listen ${address}; ${text} } }`);
+  const nginx = spawn("nginx", ["-p", dir, "-e", "stderr", "-c", `${dir}/nginx.conf`], {
+    stdio: "inherit", env: { ...process.env, PATH: `${process.env.PATH}:/usr/sbin` },
+  });
+  t.after(async () => {
+    nginx.kill();
+    await once(nginx, "exit");
+    rmSync(dir, { recursive: true });
+  });
+  for (let tries = 0; tries < 200; tries++) {
+    if (await fetch(`http://${address}/`).catch(() => undefined)) return `http://${address}`;
+    await new Promise((done) => setTimeout(done, 20));
+  }
+  throw new Error("nginx does not listen");
 }
 
 // open is a page without a network but for the service and what answer gives
@@ -140,6 +167,10 @@ for (const width of [1200, 390]) {
     await shoot(page, `docs-${width}`);
     await tutorial(page, `tutorial-${width}`);
     assert.deepEqual(page.problems.filter((text) => !refusals.test(text)), []);
+    for (const closed = page.locator(".opblock:not(.is-open) .opblock-summary-control"); await closed.count();) {
+      await closed.first().click();
+      assert.ok(await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "an operation is wider than the screen");
+    }
   });
 
   test(`words at ${width} pixels where the CDN cannot be reached`, async (t) => {
@@ -159,6 +190,54 @@ test("the tutorial without any network, -docs-assets", async (t) => {
   await page.locator(".scheme-container .authorize").waitFor();
   assert.deepEqual(page.problems, []);
   await tutorial(page, "assets");
+});
+
+// A proxy that takes its path off the request: the service does not know of it.
+for (const [path, args] of [["/auth/", []], ["/a/b/", ["-docs-assets", assets]]]) {
+  test(`the tutorial below ${path} of nginx ${args}`, async (t) => {
+    const service = await start(t, ...args);
+    const origin = await behind(t, `location ${path} { proxy_pass ${service}/; }`);
+    const page = await open(t, origin + path, { answer: args.length ? nothing : fromPackage });
+    await page.locator(".scheme-container .authorize").waitFor();
+    assert.equal(page.url(), `${origin}${path}docs`);
+    assert.deepEqual(page.problems, []);
+    await tutorial(page, "below");
+    await page.goto(`${origin}${path}docs/`);
+    await page.locator(".scheme-container .authorize").waitFor();
+    assert.equal(page.url(), `${origin}${path}docs`);
+    assert.equal(await login(origin + path.slice(0, -1), "johndoe", "wrong"), "invalid_grant");
+    const redirected = await fetch(`${origin}${path}users/me/?a=b`);
+    assert.equal(redirected.url, `${origin}${path}users/me?a=b`);
+    assert.equal(redirected.status, 401);
+  });
+}
+
+test("words below a path of nginx", async (t) => {
+  const origin = await behind(t, `location /auth/ { proxy_pass ${await start(t)}/; }`);
+  const page = await open(t, `${origin}/auth/`, { answer: nothing });
+  await page.getByText(`${origin}/auth/token -d username=johndoe`).waitFor();
+  await page.getByRole("link", { name: "/openapi.json" }).click();
+  await page.getByText('"openapi": "3.1.0"').waitFor();
+  assert.equal(page.url(), `${origin}/auth/openapi.json`);
+});
+
+test("the scopes of the users can be chosen", async (t) => {
+  const readme = readFileSync("../README.md", "utf8");
+  const dir = mkdtempSync(`${tmpdir()}/users`);
+  t.after(() => rmSync(dir, { recursive: true }));
+  writeFileSync(`${dir}/users.json`, readme.match(/```json\n(.*?)```/s)[1]);
+  const origin = await start(t, "-users", `${dir}/users.json`);
+  const page = await open(t, `${origin}/docs`, { answer: fromPackage });
+  await page.locator(".scheme-container .authorize").click();
+  const choice = page.locator(".modal-ux .scopes label .item");
+  await choice.first().waitFor();
+  await shoot(page, "scopes");
+  await choice.nth(1).click(); // items:read, after introspect
+  const granted = page.waitForResponse((response) => response.url() === `${origin}/token`);
+  await page.locator("#oauth_username").fill("jane");
+  await page.locator("#oauth_password").fill("correct horse");
+  await page.locator(".modal-ux .modal-btn.authorize").click();
+  assert.equal((await (await granted).json()).scope, "items:read");
 });
 
 test("words where the CDN does not answer at all", async (t) => {

@@ -19,7 +19,8 @@ type Route struct {
 // New is a handler for the routes. A trailing slash is redirected to the path
 // without it, with 307 and so with the same method and body; notFound answers
 // the rest. A path is compared as it came: none is tidied up into another, and
-// a redirect leads to the path of a route, on the same host, or nowhere.
+// a redirect leads to the path of a route, on the same host, or nowhere. It is
+// relative, and so right behind a proxy that takes a prefix off the path.
 func New(notFound http.Handler, routes []Route) http.Handler {
 	mux, known := http.NewServeMux(), make(map[string]bool)
 	for _, route := range routes {
@@ -52,9 +53,11 @@ func New(notFound http.Handler, routes []Route) http.Handler {
 		if r.URL.RawQuery != "" {
 			path += "?" + r.URL.RawQuery
 		}
-		// Without scheme and host: behind a proxy that ends TLS this server
-		// does not know them, and http:// would send the password in the clear.
-		w.Header().Set("Location", path)
+		// Up to where the routes begin, and down again. This server knows neither
+		// scheme and host, and http:// would send the password in the clear, nor
+		// the path below which a proxy has it.
+		up := strings.Repeat("../", strings.Count(r.URL.EscapedPath(), "/")-1)
+		w.Header().Set("Location", up+path[1:])
 		w.WriteHeader(http.StatusTemporaryRedirect)
 	})
 }

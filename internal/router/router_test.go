@@ -3,6 +3,8 @@ package router_test
 import (
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"strings"
 	"testing"
 
 	"simple-oauth2/internal/router"
@@ -39,10 +41,12 @@ func TestNew(t *testing.T) {
 		{"no route", "GET", "/nowhere", 404, "not found", "", ""},
 		{"below a route", "GET", "/users/me/more", 404, "not found", "", ""},
 		{"above a route", "GET", "/users", 404, "not found", "", ""},
-		{"a slash behind", "GET", "/users/me/", 307, "", "/users/me", ""},
-		{"a slash behind, query kept", "GET", "/users/me/?a=b", 307, "", "/users/me?a=b", ""},
-		{"slashes behind", "POST", "/token///", 307, "", "/token", ""},
-		{"a slash behind, escaped", "POST", "/token%2F", 307, "", "/token", ""},
+		{"a slash behind", "GET", "/users/me/", 307, "", "../../users/me", ""},
+		{"a slash behind, query kept", "GET", "/users/me/?a=b", 307, "", "../../users/me?a=b", ""},
+		{"slashes behind", "POST", "/token///", 307, "", "../../../token", ""},
+		{"a slash behind, escaped", "POST", "/token%2F", 307, "", "token", ""},
+		{"a slash behind, and one escaped before it", "POST", "/token%2F/", 307, "", "../token", ""},
+		{"a slash behind, and an escaped one between", "GET", "/users%2Fme/", 307, "", "../users/me", ""},
 		{"other host by two slashes", "GET", "//evil.example/", 404, "not found", "", ""},
 		{"other host by a backslash", "GET", `/\evil.example/`, 404, "not found", "", ""},
 		{"other host before a path", "GET", "//evil.example/token/", 404, "not found", "", ""},
@@ -55,6 +59,15 @@ func TestNew(t *testing.T) {
 			handler.ServeHTTP(w, httptest.NewRequest(tt.method, tt.target, nil))
 			if w.Code != tt.status || w.Body.String() != tt.body || w.Header().Get("Location") != tt.location || w.Header().Get("Allow") != tt.allow {
 				t.Errorf("%d %q, Location %q, Allow %q", w.Code, w.Body, w.Header().Get("Location"), w.Header().Get("Allow"))
+			}
+			if tt.location == "" {
+				return
+			}
+			// What a client makes of it, behind a proxy that takes a prefix off.
+			base, _ := url.Parse("https://example.com/prefix" + tt.target)
+			led, err := base.Parse(tt.location)
+			if want := "https://example.com/prefix/" + strings.TrimLeft(tt.location, "./"); err != nil || led.String() != want {
+				t.Errorf("behind a proxy it leads to %s, want %s (%v)", led, want, err)
 			}
 		})
 	}

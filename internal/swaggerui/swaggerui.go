@@ -3,13 +3,16 @@
 // two files of one exact version of swagger-ui-dist, from a CDN or from the
 // service itself, each with the hash that it must have (Subresource Integrity),
 // under a Content-Security-Policy that allows these, the service's own files,
-// and nothing else.
+// and nothing else. All of it refers to itself by relative URLs, so that a proxy
+// may put it below a path of its choice without telling the service.
 package swaggerui
 
 import (
 	"bytes"
 	"crypto/sha512"
 	"encoding/base64"
+	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io/fs"
@@ -59,8 +62,11 @@ type Page struct {
 }
 
 // Pages are the pages of the documentation, or none if it is off. The files are
-// those of own's folder docs. Its error names the flag.
-func (c *Config) Pages(own fs.FS) ([]Page, error) {
+// those of own's folder docs. To the scopes in openapi.json come those that
+// scopes yields when it is asked for, so that they can be chosen in the page.
+// That tells everybody their names, as the metadata of an authorization server
+// does (scopes_supported of RFC 8414 2), and not whose they are.
+func (c *Config) Pages(own fs.FS, scopes func() []string) ([]Page, error) {
 	if !c.On {
 		return nil, nil
 	}
@@ -68,11 +74,43 @@ func (c *Config) Pages(own fs.FS) ([]Page, error) {
 	if err != nil {
 		return nil, fmt.Errorf("-docs-assets: %w", err)
 	}
-	pages := []Page{{"/", http.RedirectHandler("/docs", http.StatusTemporaryRedirect)}}
+	text, err := fs.ReadFile(own, "docs/openapi.json")
+	if err != nil {
+		return nil, err
+	}
+	before, after, found := strings.Cut(string(text), declared)
+	if !found {
+		return nil, errors.New("docs/openapi.json: no " + declared)
+	}
+	pages := []Page{
+		{"/", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Location", "docs") // http.Redirect would make /docs of it
+			w.WriteHeader(http.StatusTemporaryRedirect)
+		})},
+		{"/openapi.json", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			body := before + declared + declarations(scopes()) + after
+			newFile("/openapi.json", "application/json", []byte(body)).ServeHTTP(w, r)
+		})},
+	}
 	for _, f := range files {
 		pages = append(pages, Page{f.path, f})
 	}
 	return pages, nil
+}
+
+// declared is the scope that openapi.json declares by itself.
+const declared = `"introspect": "ask what a token stands for"`
+
+// declarations are more scopes, in JSON, to stand behind declared.
+func declarations(scopes []string) string {
+	var list strings.Builder
+	for _, scope := range scopes {
+		if scope != "introspect" {
+			name, _ := json.Marshal(scope)
+			fmt.Fprintf(&list, `, %s: "some users may hold it"`, name)
+		}
+	}
+	return list.String()
 }
 
 // file is one file to serve, at path.
@@ -84,10 +122,10 @@ type file struct {
 	body   []byte
 }
 
-// files are the files of the documentation: /openapi.json, /docs, and what the
-// page loads from below /docs/. They are made of openapi.json, page.html,
-// page.css and page.js in own's folder docs; in page.html {{version}}, {{from}}, {{script}} and
-// {{style}} become the version of Swagger UI, where it comes from, and the hashes.
+// files are the page, /docs, and what it loads from below /docs/. They are made
+// of page.html, page.css and page.js in own's folder docs; in page.html
+// {{version}}, {{from}}, {{script}} and {{style}} become the version of Swagger
+// UI, where it comes from, and the hashes.
 //
 // With assetsDir, Swagger UI too comes from here, out of that folder, which
 // holds an unpacked swagger-ui-dist. A file that is missing there, or is not
@@ -96,7 +134,7 @@ func files(own fs.FS, assetsDir string) ([]file, error) {
 	from, scripts, styles := cdn, " "+cdn+script.name, " "+cdn+style.name
 	var files []file
 	if assetsDir != "" {
-		from, scripts, styles = "/docs/", "", ""
+		from, scripts, styles = "docs/", "", ""
 		for _, a := range []asset{script, style} {
 			name := filepath.Join(assetsDir, a.name)
 			body, err := os.ReadFile(name)
@@ -110,7 +148,6 @@ func files(own fs.FS, assetsDir string) ([]file, error) {
 		}
 	}
 	for _, f := range []struct{ path, name, kind string }{
-		{"/openapi.json", "openapi.json", "application/json"},
 		{"/docs/page.css", "page.css", css},
 		{"/docs/page.js", "page.js", js},
 	} {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 
 	"golang.org/x/crypto/bcrypt"
@@ -41,6 +42,15 @@ func Parse(text []byte) (map[string]Record, error) {
 		return nil
 	})
 	return records, err
+}
+
+// Scopes are all scopes that any of the users may hold, sorted, each once.
+func Scopes(records map[string]Record) (scopes []string) {
+	for _, record := range records {
+		scopes = append(scopes, record.Scopes...)
+	}
+	slices.Sort(scopes)
+	return slices.Compact(scopes)
 }
 
 var (

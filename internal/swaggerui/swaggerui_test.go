@@ -1,0 +1,76 @@
+package swaggerui_test
+
+import (
+	"encoding/json"
+	"maps"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"testing"
+	"testing/fstest"
+
+	"simple-oauth2/internal/swaggerui"
+)
+
+// TestScopes wants openapi.json to declare the scopes of the moment.
+func TestScopes(t *testing.T) {
+	var scopes []string
+	pages, err := (&swaggerui.Config{On: true}).Pages(os.DirFS("../.."), func() []string { return scopes })
+	if err != nil {
+		t.Fatal(err)
+	}
+	document := pages[slices.IndexFunc(pages, func(p swaggerui.Page) bool { return p.Path == "/openapi.json" })]
+	own, err := os.ReadFile("../../docs/openapi.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	etags := make(map[string]bool)
+	for _, tt := range []struct {
+		name     string
+		scopes   []string
+		declared []string
+	}{
+		{"none beside its own", nil, []string{"introspect"}},
+		{"its own once", []string{"introspect"}, []string{"introspect"}},
+		{"more", []string{"items:read", "introspect", "items:write"}, []string{"introspect", "items:read", "items:write"}},
+		{"what JSON escapes", []string{"a<b&c'"}, []string{"a<b&c'", "introspect"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			scopes = tt.scopes
+			w := httptest.NewRecorder()
+			document.ServeHTTP(w, httptest.NewRequest("GET", "/openapi.json", nil))
+			var description struct {
+				Components struct {
+					SecuritySchemes struct {
+						OAuth2PasswordBearer struct {
+							Flows struct {
+								Password struct{ Scopes map[string]string }
+							}
+						}
+					}
+				}
+			}
+			if err := json.Unmarshal(w.Body.Bytes(), &description); err != nil {
+				t.Fatal(err)
+			}
+			declared := slices.Sorted(maps.Keys(description.Components.SecuritySchemes.OAuth2PasswordBearer.Flows.Password.Scopes))
+			if !slices.Equal(declared, tt.declared) {
+				t.Errorf("%q, want %q", declared, tt.declared)
+			}
+			if unchanged := w.Body.String() == string(own); unchanged != (len(tt.declared) == 1) {
+				t.Errorf("the file as it is: %t", unchanged)
+			}
+			etags[w.Header().Get("ETag")] = true
+		})
+	}
+	if len(etags) != 3 {
+		t.Errorf("%d ETags of three descriptions", len(etags))
+	}
+}
+
+func TestPagesWithoutTheScopes(t *testing.T) {
+	own := fstest.MapFS{"docs/openapi.json": {Data: []byte("{}")}, "docs/page.html": {}, "docs/page.css": {}, "docs/page.js": {}}
+	if _, err := (&swaggerui.Config{On: true}).Pages(own, nil); err == nil {
+		t.Error("openapi.json does not declare the scope of the service itself, and no error")
+	}
+}
