@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -421,6 +422,27 @@ func TestEndpoints(t *testing.T) {
 			map[string]string{"WWW-Authenticate": `Bearer error="insufficient_scope", scope="introspect"`}, refused(`"Not enough permissions"`, "insufficient_scope", "Not enough permissions")},
 		{"introspect, scope may not be held", "POST /introspect", urlencoded, "token={johndoe}", "Bearer {johndoe introspect}", 403, nil, refused(`"Not enough permissions"`, "insufficient_scope", "Not enough permissions")},
 
+		// /auth
+		{"auth", "GET /auth", "", "", "Bearer {johndoe}", 200, map[string]string{"Remote-User": "johndoe", "Remote-Name": "John Doe", "Remote-Email": "johndoe@example.com", "Remote-Scope": "", "Content-Type": ""}, ""},
+		{"auth, HEAD", "HEAD /auth", "", "", "Bearer {johndoe}", 200, map[string]string{"Remote-User": "johndoe"}, ""},
+		{"auth, the method of the request", "PROPFIND /auth", "", "", "Bearer {johndoe}", 200, map[string]string{"Remote-User": "johndoe"}, ""},
+		{"auth, its path", "DELETE /auth/items/1/", "", "", "Bearer {johndoe}", 200, map[string]string{"Remote-User": "johndoe", "Location": ""}, ""},
+		{"auth, the path of another endpoint", "POST /auth/../token", urlencoded, "username=johndoe&password=secret", "", 401, bearer, `{"detail":"Not authenticated"}`},
+		{"auth, a body is not looked at", "POST /auth", urlencoded, "token=x&token=x;%zz", "Bearer {johndoe}", 200, nil, ""},
+		{"auth, a scope that is held", "GET /auth?scope=items:read", "", "", "Bearer {scopey items:read}", 200, map[string]string{"Remote-User": "scopey", "Remote-Name": "", "Remote-Scope": "items:read"}, ""},
+		{"auth, one of two scopes held", "GET /auth?scope=items:read+items:write", "", "", "Bearer {scopey items:read}", 403,
+			map[string]string{"WWW-Authenticate": `Bearer error="insufficient_scope", scope="items:read items:write"`, "Remote-User": ""}, `{"detail":"Not enough permissions"}`},
+		{"auth, scopes in two parameters", "GET /auth?scope=items:read&scope=items:write", "", "", "Bearer {scopey items:read}", 403, nil, `{"detail":"Not enough permissions"}`},
+		{"auth, scope may be held, was not asked for", "GET /auth?scope=items:read", "", "", "Bearer {scopey}", 403, nil, `{"detail":"Not enough permissions"}`},
+		{"auth, an empty scope", "GET /auth?scope=", "", "", "Bearer {johndoe}", 403, nil, `{"detail":"The scope in the query is empty or malformed"}`},
+		{"auth, a malformed query", "GET /auth?x=%zz", "", "", "Bearer {johndoe}", 403, nil, `{"detail":"The scope in the query is empty or malformed"}`},
+		{"auth, disabled", "GET /auth", "", "", "Bearer {alice}", 403, map[string]string{"Remote-User": ""}, `{"detail":"Inactive user"}`},
+		{"auth, nobody", "GET /auth", "", "", "", 401, bearer, `{"detail":"Not authenticated"}`},
+		{"auth, nobody, by another method", "OPTIONS /auth", "", "", "", 401, bearer, `{"detail":"Not authenticated"}`},
+		{"auth, a bad token", "GET /auth/", "", "", "Bearer x", 401, bearer, `{"detail":"Not authenticated"}`},
+		{"auth, another scheme", "GET /auth", "", "", "Basic am9obmRvZTpzZWNyZXQ=", 401, bearer, `{"detail":"Not authenticated"}`},
+		{"auth, a token in the query", "GET /auth?access_token={johndoe}", "", "", "", 401, bearer, `{"detail":"Not authenticated"}`},
+
 		// the rest
 		{"root", "GET /", "", "", "", 307, map[string]string{"Location": "docs"}, ""},
 		{"root, POST", "POST /", "", "", "", 405, map[string]string{"Allow": "GET, HEAD"}, `{"detail":"Method Not Allowed"}`},
@@ -494,7 +516,7 @@ var openAPI = sync.OnceValue(func() *openapitest.Description {
 func TestDescription(t *testing.T) {
 	var served []string
 	for _, route := range routes(&auth{}, nil) {
-		served = append(served, route.Method+" "+route.Path)
+		served = append(served, cmp.Or(route.Method, "GET")+" "+route.Path)
 	}
 	for _, fault := range openAPI().Faults(served) {
 		t.Error(fault)
@@ -540,6 +562,8 @@ func TestStoreUnavailable(t *testing.T) {
 		{"a known token", true, "GET", "/users/me", known, "", 200, `{"username":"gate","email":null,"full_name":null,"disabled":null}`},
 		{"an unknown token", true, "GET", "/users/me", "unknown", "", 503, resource},
 		{"no token", true, "GET", "/users/me", "", "", 401, `{"detail":"Not authenticated"}`},
+		{"auth with a known token", true, "GET", "/auth", known, "", 200, ""},
+		{"auth with an unknown token", true, "GET", "/auth", "unknown", "", 503, resource},
 		{"revoke a known token", true, "POST", "/revoke", "", known, 503, protocol},
 		{"revoke an unknown token", true, "POST", "/revoke", "", "unknown", 503, protocol},
 		{"introspect an unknown token", true, "POST", "/introspect", known, "unknown", 503, protocol},
@@ -591,6 +615,7 @@ func TestCORS(t *testing.T) {
 		{"allowed, 422", "https://app.example.com", "https://app.example.com", "POST /token", nil, 422, "https://app.example.com", "true", exposed, "", "Origin"},
 		{"allowed, 429", "https://app.example.com", "https://app.example.com", "POST /token busy", nil, 429, "https://app.example.com", "true", exposed, "", "Origin"},
 		{"allowed, preflight", "https://app.example.com", "https://app.example.com", "OPTIONS /token", preflight, 204, "https://app.example.com", "true", "", "GET, HEAD, POST", "Origin"},
+		{"allowed, preflight that a gateway asks about", "https://app.example.com", "https://app.example.com", "OPTIONS /auth", preflight, 401, "https://app.example.com", "true", exposed, "", "Origin"},
 		{"other origin", "https://app.example.com", "https://evil.example", "GET /users/me", nil, 401, "", "", "", "", "Origin"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -609,7 +634,7 @@ func TestCORS(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			s.Handler = origins.Handler(s.Handler)
+			s.Handler = origins.Handler(s.Handler, guardPath)
 			r := httptest.NewRequest(method, path, strings.NewReader(body))
 			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 			if tt.origin != "" {
@@ -823,7 +848,9 @@ func TestUsersFile(t *testing.T) {
 		{"field twice", record(good + `, ` + good), `user "johndoe": "hashed_password" is there twice`},
 		{"other username", record(good + `, "username": "jane"`), `user "johndoe": the username "jane" differs from its key`},
 		{"empty username", `{"": {` + good + `}}`, `user "": the username is empty`},
-		{"newline in the name", `{"a\nb": {}}`, `user "a\nb": no hashed_password`},
+		{"newline in the name", `{"a\nb": {}}`, `user "a\nb": the username has a control character`},
+		{"DEL in the name", `{"a\u007f": {` + good + `}}`, `user "a\x7f": the username has a control character`},
+		{"a control character beyond ASCII in the name", `{"a\u0085": {` + good + `}}`, `user "a\u0085": the username has a control character`},
 		{"no hash", record(`"disabled": false`), `user "johndoe": no hashed_password`},
 		{"hash null", record(`"hashed_password": null`), `user "johndoe": no hashed_password`},
 		{"password in the clear", record(`"hashed_password": "secret"`), `user "johndoe": hashed_password is not a bcrypt hash`},

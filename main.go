@@ -6,6 +6,7 @@
 //	GET  /users/me    the current active user
 //	POST /revoke      ends a token (RFC 7009)
 //	POST /introspect  what a token stands for, asked by another service (RFC 7662)
+//	     /auth        whether a request may pass, asked by a gateway
 //	GET  /healthz     whether the service is there
 //	GET  /docs        all of it in a browser; /openapi.json describes it
 //
@@ -41,6 +42,7 @@ import (
 	"simple-oauth2/internal/cors"
 	"simple-oauth2/internal/envflag"
 	"simple-oauth2/internal/etcd"
+	"simple-oauth2/internal/gateway"
 	"simple-oauth2/internal/healthcheck"
 	"simple-oauth2/internal/router"
 	"simple-oauth2/internal/serving"
@@ -50,6 +52,8 @@ import (
 	"simple-oauth2/internal/usersfile"
 )
 
+const guardPath = "/auth" // where gateways ask, and below it
+
 // routes is the whole service: each path, and the dependencies it hangs on.
 func routes(a *auth, docs []swaggerui.Page) []router.Route {
 	list := []router.Route{
@@ -57,6 +61,7 @@ func routes(a *auth, docs []swaggerui.Page) []router.Route {
 		a.resource("GET", "/users/me", depends(a.currentActiveUser, readUsersMe)),
 		a.protocol("POST", "/revoke", depends(tokenForm, a.revoke)),
 		a.protocol("POST", "/introspect", depends(a.scoped("introspect"), a.introspect)),
+		{Path: guardPath, Handler: gateway.Handler(a.handler(depends(a.guarded, tellGateway), false))},
 		a.resource("GET", "/healthz", depends(a.storeStatus, healthz)),
 	}
 	for _, page := range docs {
@@ -189,7 +194,7 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	server, err := serving.Listen(cfg.listen, cfg.corsOrigins.Handler(newHandler(a, pages)), log)
+	server, err := serving.Listen(cfg.listen, cfg.corsOrigins.Handler(newHandler(a, pages), guardPath), log)
 	if err != nil {
 		return err
 	}

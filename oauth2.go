@@ -16,6 +16,7 @@ import (
 	"simple-oauth2/internal/answer"
 	"simple-oauth2/internal/clientaddr"
 	"simple-oauth2/internal/form"
+	"simple-oauth2/internal/gateway"
 	"simple-oauth2/internal/logs"
 	"simple-oauth2/internal/router"
 	"simple-oauth2/internal/tokens"
@@ -115,15 +116,15 @@ func (a *auth) currentActiveUser(r *http.Request) (currentUser, error) {
 	return user, nil
 }
 
-// scoped is the current active user, refused when the token lacks the scope.
-func (a *auth) scoped(scope string) func(*http.Request) (currentUser, error) {
+// scoped is the current active user, refused when the token lacks a scope.
+func (a *auth) scoped(scopes ...string) func(*http.Request) (currentUser, error) {
 	return func(r *http.Request) (currentUser, error) {
 		user, err := a.currentActiveUser(r)
 		if err != nil {
 			return currentUser{}, err
 		}
-		if !slices.Contains(user.Scopes, scope) {
-			return currentUser{}, errInsufficientScope(scope)
+		if slices.ContainsFunc(scopes, func(scope string) bool { return !slices.Contains(user.Scopes, scope) }) {
+			return currentUser{}, errInsufficientScope(scopes...)
 		}
 		return user, nil
 	}
@@ -134,6 +135,24 @@ func (a *auth) scoped(scope string) func(*http.Request) (currentUser, error) {
 // readUsersMe answers GET /users/me.
 func readUsersMe(w http.ResponseWriter, _ *http.Request, user currentUser) error {
 	answer.Body(w, http.StatusOK, user.body)
+	return nil
+}
+
+// # /auth
+
+// guarded is the current active user, refused when the token lacks a scope that
+// the query names.
+func (a *auth) guarded(r *http.Request) (currentUser, error) {
+	scopes, err := gateway.Scopes(r.URL.RawQuery)
+	if err != nil {
+		return currentUser{}, &httpError{http.StatusBadRequest, err.Error(), "invalid_request", nil}
+	}
+	return a.scoped(scopes...)(r)
+}
+
+// tellGateway answers /auth: the request may pass, and whose it is.
+func tellGateway(w http.ResponseWriter, _ *http.Request, user currentUser) error {
+	gateway.Tell(w, gateway.Identity{Username: user.Username, Name: user.FullName, Email: user.Email, Scopes: user.Scopes})
 	return nil
 }
 
@@ -314,8 +333,8 @@ var (
 )
 
 // errInsufficientScope is RFC 6750 3.1's.
-func errInsufficientScope(scope string) *httpError {
-	challenge := `Bearer error="insufficient_scope", scope="` + scope + `"`
+func errInsufficientScope(scopes ...string) *httpError {
+	challenge := `Bearer error="insufficient_scope", scope="` + strings.Join(scopes, " ") + `"`
 	return &httpError{http.StatusForbidden, "Not enough permissions", "insufficient_scope", map[string]string{"WWW-Authenticate": challenge}}
 }
 

@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"simple-oauth2/internal/router"
 )
 
 // Origins are the origins of the pages that may read the answers; "*" alone is
@@ -65,7 +67,10 @@ func check(origin string) error {
 // Handler is next for these origins too. It answers their preflights itself,
 // and marks every other answer, an error as well as a success, before next
 // writes it: a page that may not read a 401 sees a network that is broken.
-func (o Origins) Handler(next http.Handler) http.Handler {
+//
+// At the path guard and below it gateways ask whether a request may pass. A
+// preflight gets the answer of next there: a gateway would take 204 for a yes.
+func (o Origins) Handler(next http.Handler, guard string) http.Handler {
 	if len(o) == 0 {
 		return next
 	}
@@ -84,7 +89,7 @@ func (o Origins) Handler(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
+		if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" && !router.IsBelow(r.URL.Path, guard) {
 			header.Set("Access-Control-Allow-Methods", "GET, HEAD, POST")
 			header.Set("Access-Control-Allow-Headers", "Authorization, Content-Type")
 			header.Set("Access-Control-Max-Age", "600")

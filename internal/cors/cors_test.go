@@ -1,8 +1,10 @@
 package cors_test
 
 import (
+	"cmp"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"simple-oauth2/internal/cors"
@@ -13,7 +15,7 @@ func TestHandler(t *testing.T) {
 	for _, tt := range []struct {
 		name            string
 		origins, origin string
-		method          string // PREFLIGHT is OPTIONS with Access-Control-Request-Method
+		method          string // PREFLIGHT is OPTIONS with Access-Control-Request-Method; a path may follow
 		status          int    // 401 is the next handler's
 		allowed         string // Access-Control-Allow-Origin
 		credentials     string
@@ -37,6 +39,9 @@ func TestHandler(t *testing.T) {
 		{"no origin", app, "", "GET", 401, "", "", "", "", "Origin"},
 		{"any", "*", app, "GET", 401, "*", "", exposed, "", "Origin"},
 		{"any, preflight", "*", app, "PREFLIGHT", 204, "*", "", "", "GET, HEAD, POST", "Origin"},
+		{"preflight that a gateway asks about", app, app, "PREFLIGHT /auth", 401, app, "true", exposed, "", "Origin"},
+		{"preflight that a gateway asks about, below", "*", app, "PREFLIGHT /auth/items", 401, "*", "", exposed, "", "Origin"},
+		{"preflight beside the gateway's path", app, app, "PREFLIGHT /authentic", 204, app, "true", "", "GET, HEAD, POST", "Origin"},
 		{"any, no origin", "*", "", "GET", 401, "", "", "", "", "Origin"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -46,8 +51,9 @@ func TestHandler(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			r := httptest.NewRequest("GET", "/", nil)
-			if r.Method = tt.method; tt.method == "PREFLIGHT" {
+			method, path, _ := strings.Cut(tt.method, " ")
+			r := httptest.NewRequest(method, cmp.Or(path, "/"), nil)
+			if method == "PREFLIGHT" {
 				r.Method = "OPTIONS"
 				r.Header.Set("Access-Control-Request-Method", "POST")
 			}
@@ -55,7 +61,7 @@ func TestHandler(t *testing.T) {
 				r.Header.Set("Origin", tt.origin)
 			}
 			w := httptest.NewRecorder()
-			origins.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) })).ServeHTTP(w, r)
+			origins.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) }), "/auth").ServeHTTP(w, r)
 			if w.Code != tt.status {
 				t.Errorf("status %d, want %d", w.Code, tt.status)
 			}

@@ -10,6 +10,9 @@ import (
 // A Route is a path, the one method it has, and the handler for both. A GET
 // route answers HEAD too. NotAllowed answers the other methods; Allow is set
 // when it is called (RFC 9110 15.5.6).
+//
+// A Route without a method takes every request for its path and for what is
+// below it, however that is written.
 type Route struct {
 	Method, Path string
 	Handler      http.Handler
@@ -23,7 +26,12 @@ type Route struct {
 // relative, and so right behind a proxy that takes a prefix off the path.
 func New(notFound http.Handler, routes []Route) http.Handler {
 	mux, known := http.NewServeMux(), make(map[string]bool)
+	var whole []Route
 	for _, route := range routes {
+		if route.Method == "" {
+			whole = append(whole, route)
+			continue
+		}
 		allow := route.Method
 		if allow == http.MethodGet {
 			allow = "GET, HEAD"
@@ -40,6 +48,12 @@ func New(notFound http.Handler, routes []Route) http.Handler {
 		})
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for _, route := range whole {
+			if IsBelow(r.URL.Path, route.Path) {
+				route.Handler.ServeHTTP(w, r)
+				return
+			}
+		}
 		if known[r.URL.Path] {
 			r.URL.RawPath = "" // the mux too is to see the path decoded, as FastAPI does
 			mux.ServeHTTP(w, r)
@@ -61,3 +75,6 @@ func New(notFound http.Handler, routes []Route) http.Handler {
 		w.WriteHeader(http.StatusTemporaryRedirect)
 	})
 }
+
+// IsBelow says whether a path is root or below it: /auth or /auth/x for /auth.
+func IsBelow(path, root string) bool { return strings.HasPrefix(path+"/", root+"/") }

@@ -22,6 +22,7 @@ func TestNew(t *testing.T) {
 		{Method: "GET", Path: "/", Handler: says(200, "root"), NotAllowed: notAllowed},
 		{Method: "GET", Path: "/users/me", Handler: says(200, "me"), NotAllowed: notAllowed},
 		{Method: "POST", Path: "/token", Handler: says(200, "token"), NotAllowed: notAllowed},
+		{Path: "/auth", Handler: says(200, "auth")},
 	})
 	for _, tt := range []struct {
 		name, method, target string
@@ -52,6 +53,17 @@ func TestNew(t *testing.T) {
 		{"other host before a path", "GET", "//evil.example/token/", 404, "not found", "", ""},
 		{"other host, escaped", "GET", "/%2Fevil.example/", 404, "not found", "", ""},
 		{"two slashes are not tidied", "POST", "//token", 404, "not found", "", ""},
+		{"any method", "PROPFIND", "/auth", 200, "auth", "", ""},
+		{"any method, GET", "GET", "/auth?a=b", 200, "auth", "", ""},
+		{"below", "PUT", "/auth/token", 200, "auth", "", ""},
+		{"below, a slash behind", "GET", "/auth/", 200, "auth", "", ""},
+		{"below, slashes", "GET", "/auth//a/", 200, "auth", "", ""},
+		{"below, dots", "POST", "/auth/../token", 200, "auth", "", ""},
+		{"below, dots escaped", "POST", "/auth/%2e%2e%2ftoken", 200, "auth", "", ""},
+		{"below, the slash escaped", "GET", "/auth%2Fa", 200, "auth", "", ""},
+		{"beside", "GET", "/authentic", 404, "not found", "", ""},
+		{"two slashes before", "GET", "//auth", 404, "not found", "", ""},
+		{"in capitals", "GET", "/AUTH", 404, "not found", "", ""},
 		{"dots are not tidied", "POST", "/users/../token", 404, "not found", "", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
+	"unicode"
 
 	"golang.org/x/crypto/bcrypt"
 
@@ -82,6 +84,8 @@ func parseRecord(name string, value []byte) (record Record, err error) {
 	switch {
 	case name == "":
 		return Record{}, errors.New("the username is empty")
+	case strings.ContainsFunc(name, unicode.IsControl):
+		return Record{}, errors.New("the username has a control character")
 	case username != nil && *username != name:
 		return Record{}, fmt.Errorf("the username %q differs from its key", *username)
 	case hash == "":

@@ -1,0 +1,109 @@
+// Package gateway is what a gateway that guards another service asks and is
+// told: nginx's auth_request, Caddy's forward_auth, HAProxy's auth-request,
+// Traefik's ForwardAuth and Envoy's ext_authz. It lets a request through on 200,
+// refuses it on 401 and 403, fails on anything else, and copies headers of the answer to the request.
+//
+// The headers are Remote-User, Remote-Name, Remote-Email and Remote-Scope, as
+// Authelia names them. All four are in each answer, and one that is not known is
+// empty: a gateway that copies what is there would otherwise let the client's
+// own through.
+//
+// A value is the text itself if that is printable ASCII without "%". Each other
+// byte of its UTF-8 is %XX, and so is a space at either end, which would not
+// arrive: percent-decoding gives the text back, and two texts never become the
+// same value.
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// ErrScope is the error of a query that does not say which scopes are needed.
+var ErrScope = errors.New("The scope in the query is empty or malformed")
+
+// Scopes are the scopes that a query asks for: all that stand in its scope
+// parameters, separated by spaces. The error is ErrScope for a query that is
+// malformed, even elsewhere, and for a scope that is empty or has characters that
+// RFC 6749 3.3 does not allow. A mistake in a gateway's configuration then
+// refuses everybody, rather than nobody.
+func Scopes(query string) (scopes []string, err error) {
+	if query == "" {
+		return nil, nil
+	}
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return nil, ErrScope
+	}
+	for _, value := range values["scope"] {
+		named := strings.Fields(value)
+		if len(named) == 0 || strings.ContainsFunc(value, notInScope) {
+			return nil, ErrScope
+		}
+		scopes = append(scopes, named...)
+	}
+	return scopes, nil
+}
+
+func notInScope(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' }
+
+// Identity is who sent the request that a gateway asks about. Name and Email are
+// nil if they are not known.
+type Identity struct {
+	Username    string
+	Name, Email *string
+	Scopes      []string
+}
+
+// Tell answers 200, with an empty body and the headers of an identity.
+func Tell(w http.ResponseWriter, who Identity) {
+	header := w.Header()
+	header.Set("Remote-User", encode(who.Username))
+	header.Set("Remote-Name", encodeKnown(who.Name))
+	header.Set("Remote-Email", encodeKnown(who.Email))
+	header.Set("Remote-Scope", encode(strings.Join(who.Scopes, " ")))
+	w.WriteHeader(http.StatusOK)
+}
+
+func encodeKnown(text *string) string {
+	if text == nil {
+		return ""
+	}
+	return encode(*text)
+}
+
+func encode(text string) string {
+	var value strings.Builder
+	for i := range len(text) {
+		b := text[i]
+		atEnd := i == 0 || i == len(text)-1
+		if b < ' ' || b > '~' || b == '%' || b == ' ' && atEnd {
+			fmt.Fprintf(&value, "%%%02X", b)
+		} else {
+			value.WriteByte(b)
+		}
+	}
+	return value.String()
+}
+
+// Handler is next as gateways need it. A status of 4xx other than 401 becomes
+// 403, since nginx makes an error of its own of any other. A request is answered
+// before its body has come, or where it never comes; net/http would wait for it.
+func Handler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.NewResponseController(w).EnableFullDuplex() // its error is that of a recorder in tests, which has no connection
+		next.ServeHTTP(refuser{w}, r)
+	})
+}
+
+type refuser struct{ http.ResponseWriter }
+
+func (w refuser) WriteHeader(status int) {
+	if status/100 == 4 && status != http.StatusUnauthorized {
+		status = http.StatusForbidden
+	}
+	w.ResponseWriter.WriteHeader(status)
+}

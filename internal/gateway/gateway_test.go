@@ -1,0 +1,144 @@
+package gateway_test
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"simple-oauth2/internal/gateway"
+)
+
+func TestScopes(t *testing.T) {
+	for _, tt := range []struct {
+		name, query string
+		scopes      []string
+		err         error
+	}{
+		{"no query", "", nil, nil},
+		{"a query of the guarded service", "a=b&c", nil, nil},
+		{"one", "scope=items:read", []string{"items:read"}, nil},
+		{"two, by a plus", "scope=a+b", []string{"a", "b"}, nil},
+		{"two, by an escaped space", "scope=a%20b", []string{"a", "b"}, nil},
+		{"two parameters", "scope=a&x=y&scope=b", []string{"a", "b"}, nil},
+		{"spaces around", "scope=+a++b+", []string{"a", "b"}, nil},
+		{"the name escaped", "%73cope=a", []string{"a"}, nil},
+		{"empty", "scope=", nil, gateway.ErrScope},
+		{"no value", "scope", nil, gateway.ErrScope},
+		{"only a space", "scope=%20", nil, gateway.ErrScope},
+		{"one of two empty", "scope=a&scope=", nil, gateway.ErrScope},
+		{"a bad escape", "scope=a%zz", nil, gateway.ErrScope},
+		{"a bad escape elsewhere", "scope=a&x=%zz", nil, gateway.ErrScope},
+		{"a semicolon", "scope=a;scope=b", nil, gateway.ErrScope},
+		{"a quote", "scope=a%22", nil, gateway.ErrScope},
+		{"a backslash", `scope=a\`, nil, gateway.ErrScope},
+		{"a line's end", "scope=a%0d%0ab", nil, gateway.ErrScope},
+		{"a tab", "scope=a%09b", nil, gateway.ErrScope},
+		{"not ASCII", "scope=%c3%a9", nil, gateway.ErrScope},
+		{"a space of Unicode", "scope=a%c2%a0b", nil, gateway.ErrScope},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			scopes, err := gateway.Scopes(tt.query)
+			if !errors.Is(err, tt.err) || !slices.Equal(scopes, tt.scopes) {
+				t.Errorf("%q, %v; want %q, %v", scopes, err, tt.scopes, tt.err)
+			}
+		})
+	}
+}
+
+func tell(who gateway.Identity) http.Header {
+	w := httptest.NewRecorder()
+	gateway.Tell(w, who)
+	return w.Header()
+}
+
+func TestTell(t *testing.T) {
+	for _, tt := range []struct{ name, text, value string }{
+		{"empty", "", ""},
+		{"a name", "Jane Roe", "Jane Roe"},
+		{"an address", `"Jane, R." <jane+x@example.com>`, `"Jane, R." <jane+x@example.com>`},
+		{"not ASCII", "Zoë", "Zo%C3%AB"},
+		{"a line's end", "a\r\nRemote-User: root", "a%0D%0ARemote-User: root"},
+		{"NUL and DEL", "a\x00\x7f", "a%00%7F"},
+		{"a percent sign", "50%41", "50%2541"},
+		{"a space at either end", " a b ", "%20a b%20"},
+		{"only a space", " ", "%20"},
+		{"spaces at either end", "  a  ", "%20 a %20"},
+		{"a tab", "a\t", "a%09"},
+		{"not UTF-8", "\xff", "%FF"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			header := tell(gateway.Identity{Username: tt.text, Name: &tt.text, Email: &tt.text, Scopes: []string{tt.text}})
+			for _, name := range []string{"Remote-User", "Remote-Name", "Remote-Email", "Remote-Scope"} {
+				if got := header[name]; !slices.Equal(got, []string{tt.value}) {
+					t.Errorf("%s %q, want %q", name, got, tt.value)
+				}
+			}
+			if back, err := url.PathUnescape(tt.value); err != nil || back != tt.text {
+				t.Errorf("decoded it is %q, %v", back, err)
+			}
+		})
+	}
+	t.Run("not known", func(t *testing.T) {
+		header := tell(gateway.Identity{})
+		for _, name := range []string{"Remote-User", "Remote-Name", "Remote-Email", "Remote-Scope"} {
+			if got := header[name]; !slices.Equal(got, []string{""}) {
+				t.Errorf("%s %q, want it empty", name, got)
+			}
+		}
+	})
+	t.Run("scopes", func(t *testing.T) {
+		header := tell(gateway.Identity{Scopes: []string{"a", "b"}})
+		if got := header.Get("Remote-Scope"); got != "a b" {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
+func TestStatus(t *testing.T) {
+	for status, want := range map[int]int{200: 200, 400: 403, 401: 401, 403: 403, 404: 403, 422: 403, 500: 500, 503: 503} {
+		w := httptest.NewRecorder()
+		gateway.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) })).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+		if w.Code != want {
+			t.Errorf("%d becomes %d, want %d", status, w.Code, want)
+		}
+	}
+}
+
+// TestBody wants an answer to requests whose body has not come.
+func TestBody(t *testing.T) {
+	server := httptest.NewServer(gateway.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) })))
+	defer server.Close()
+	for _, tt := range []struct{ name, request string }{
+		{"none", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"},
+		{"part of it", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf"},
+		{"none of a large one", "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n"},
+		{"none of a chunked one", "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"},
+		{"held back until 100", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n"},
+		{"all of it", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody"},
+		{"HTTP/1.0", "POST / HTTP/1.0\r\nContent-Length: 10\r\n\r\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			conn, err := net.Dial("tcp", server.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			conn.SetDeadline(time.Now().Add(5 * time.Second)) // a body that is waited for would be waited for always
+			if _, err := io.WriteString(conn, tt.request); err != nil {
+				t.Fatal(err)
+			}
+			line, err := bufio.NewReader(conn).ReadString('\n')
+			if err != nil || !strings.Contains(line, " 401 ") {
+				t.Errorf("%q, %v", line, err)
+			}
+		})
+	}
+}
