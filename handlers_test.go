@@ -106,7 +106,7 @@ func newService(t testing.TB, usersJSON string) *service {
 		proxies:   clientaddr.Proxies{netip.MustParsePrefix("10.0.0.0/8")},
 		log:       log,
 	}
-	if err := s.auth.users.load(); err != nil {
+	if err := s.auth.users.load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	pages, err := (&swaggerui.Config{On: true}).Pages(docs, func() []string { return s.auth.users.loaded.Load().scopes })
@@ -808,7 +808,7 @@ func TestUsersChange(t *testing.T) {
 			s := newService(t, testUsers())
 			token, gate := s.login("scopey", "items:read"), s.login("gate", "introspect")
 			s.write(tt.users)
-			if err := s.auth.users.load(); (err == nil) != tt.loads {
+			if err := s.auth.users.load(t.Context()); (err == nil) != tt.loads {
 				t.Errorf("load: %v", err)
 			}
 			if w := s.me(token); w.Code != tt.status {
@@ -1193,7 +1193,7 @@ func TestManyAtOnce(t *testing.T) {
 	}
 	clients.Go(func() {
 		for range 50 {
-			if err := s.auth.users.load(); err != nil {
+			if err := s.auth.users.load(t.Context()); err != nil {
 				t.Error(err)
 			}
 		}
@@ -1323,6 +1323,16 @@ func TestRunAddressTaken(t *testing.T) {
 	}
 }
 
+// TestRunStopAtTheStart stops before the users are loaded.
+func TestRunStopAtTheStart(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	log := &syncBuffer{}
+	if err := run(ctx, []string{"-addr", "127.0.0.1:0"}, noEnv, log); err != nil || strings.Contains(log.String(), "users loaded") {
+		t.Errorf("ended with %v\n%s", err, log)
+	}
+}
+
 // hangUp sends SIGHUP to this process.
 func hangUp(t *testing.T) {
 	t.Helper()
@@ -1350,7 +1360,7 @@ func TestRunReload(t *testing.T) {
 	s := start(t, "-users", file)
 	write(`{"johndoe": {}}`)
 	hangUp(t)
-	s.waitFor(t, `level=ERROR msg="users not loaded again, the ones before stay" error=".*users.json: user \\"johndoe\\": no hashed_password"`)
+	s.waitFor(t, `level=ERROR msg="users not loaded again, what was loaded before stays" error=".*users.json: user \\"johndoe\\": no hashed_password"`)
 	write(`{}`)
 	hangUp(t)
 	s.waitFor(t, `msg="users loaded" users=0 source=\S+users.json`)
@@ -1410,6 +1420,38 @@ func TestRunTLS(t *testing.T) {
 	response.Body.Close()
 	if response.StatusCode != 200 || response.ProtoMajor != 2 {
 		t.Errorf("%s %s", response.Proto, response.Status)
+	}
+	s.stop()
+	s.waitForEnd(t)
+}
+
+// TestRunFilesChange writes users and certificate anew, and sends no signal.
+func TestRunFilesChange(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := writeCertificate(t, dir)
+	file := filepath.Join(dir, "users.json")
+	write := func(text string) {
+		if err := errors.Join(os.WriteFile(file+".new", []byte(text), 0o600), os.Rename(file+".new", file)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(testUsers())
+	s := start(t, "-users", file, "-tls-cert", cert, "-tls-key", key)
+	shown := func() []byte {
+		conn, err := tls.Dial("tcp", s.addr, &tls.Config{InsecureSkipVerify: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		return conn.ConnectionState().PeerCertificates[0].Raw
+	}
+	before := shown()
+	write(`{}`)
+	writeCertificate(t, dir)
+	s.waitFor(t, `msg="users loaded" users=0`)
+	s.waitFor(t, `(?s)msg="certificate loaded".*msg="certificate loaded"`)
+	if bytes.Equal(shown(), before) {
+		t.Error("the certificate is the one before")
 	}
 	s.stop()
 	s.waitForEnd(t)
@@ -1523,7 +1565,7 @@ func FuzzUsers(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		records, err := usersfile.Parse([]byte(text))
+		records, err := usersfile.Parse(context.Background(), []byte(text))
 		if err != nil {
 			if strings.Contains(err.Error(), "\n") {
 				t.Errorf("the error has more than one line: %q", err)

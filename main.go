@@ -14,7 +14,7 @@
 // and their hashed passwords; oauth2.go, the protocol; main.go, what holds them
 // together.
 //
-//	simple-oauth2 [flags]                serves until SIGINT or SIGTERM; SIGHUP loads the users again
+//	simple-oauth2 [flags]                serves until SIGINT or SIGTERM; SIGHUP loads its files again at once
 //	simple-oauth2 hash [-cost N]         prints the bcrypt hash of the password on standard input
 //	simple-oauth2 healthcheck [flags]    exits with 0 if the service of these flags is healthy
 package main
@@ -50,6 +50,7 @@ import (
 	"simple-oauth2/internal/tokens"
 	"simple-oauth2/internal/tokensfile"
 	"simple-oauth2/internal/usersfile"
+	"simple-oauth2/internal/watch"
 )
 
 const guardPath = "/auth" // where gateways ask, and below it
@@ -199,6 +200,12 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 		return err
 	}
 	defer server.Close()
+	files := watch.New(log)
+	if cfg.listen.TLS() {
+		if err := files.Add(ctx, "certificate", server.Pair.Load, cfg.listen.Cert, cfg.listen.Key); err != nil {
+			return err
+		}
+	}
 	if cfg.tokensFile.On() {
 		if a.tokens, err = tokensfile.Open(cfg.tokensFile, log); err != nil {
 			return err
@@ -209,7 +216,9 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 			return err
 		}
 	}
-	if err := a.users.load(); err != nil {
+	if err := files.Add(ctx, "users", a.users.load, cfg.users); errors.Is(err, context.Canceled) {
+		return nil // stopped at the start
+	} else if err != nil {
 		return err
 	}
 	log.Info("listening", "addr", server.Addr(), "tls", cfg.listen.TLS(), "token_ttl", cfg.tokenTTL)
@@ -217,23 +226,21 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 	beside := background.New(ctx)
 	defer beside.Stop()
 	beside.Go(a.tokens.Run)
+	beside.Go(func(ctx context.Context) { files.Run(ctx, hangup) })
+	if cfg.listen.TLS() {
+		beside.Every(time.Hour, server.Pair.WarnOfEnd)
+	}
 	beside.Go(func(ctx context.Context) { a.admission.LogRefused(ctx, log, 10*time.Second) })
 	served := make(chan error, 1)
 	go func() { served <- server.Serve() }()
-	for {
-		select {
-		case err := <-served:
-			return err
-		case <-hangup:
-			if err := a.users.load(); err != nil {
-				log.Error("users not loaded again, the ones before stay", "error", err)
-			}
-		case <-ctx.Done():
-			log.Info("stopping")
-			server.Stop()
-			log.Info("stopped")
-			return nil
-		}
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+		log.Info("stopping")
+		server.Stop()
+		log.Info("stopped")
+		return nil
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"os"
@@ -90,8 +91,8 @@ type userMap struct {
 }
 
 // load reads the users. Its error names the file, the user and the fault, and
-// leaves the users that were there.
-func (u *users) load() error {
+// leaves the users that were there. It is ctx's if that ends first.
+func (u *users) load(ctx context.Context) error {
 	text, source := []byte(demonstration), "demonstration"
 	if u.file != "" {
 		var err error
@@ -100,7 +101,7 @@ func (u *users) load() error {
 		}
 		source = u.file
 	}
-	records, err := usersfile.Parse(text)
+	records, err := usersfile.Parse(ctx, text)
 	if err != nil {
 		return fmt.Errorf("%s: %w", source, err)
 	}

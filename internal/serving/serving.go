@@ -16,6 +16,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"simple-oauth2/internal/keypair"
 )
 
 // Config says where to listen. Cert and Key are PEM files, or empty for plain
@@ -45,6 +47,8 @@ func (c *Config) TLS() bool { return c.Cert != "" }
 
 // Server is an HTTP server that listens.
 type Server struct {
+	Pair *keypair.Pair // to be loaded before Serve; nil without TLS
+
 	http     http.Server
 	listener net.Listener
 	log      *slog.Logger
@@ -55,11 +59,8 @@ type Server struct {
 func Listen(c Config, handler http.Handler, log *slog.Logger) (*Server, error) {
 	s := newServer(handler, log)
 	if c.TLS() {
-		certificate, err := tls.LoadX509KeyPair(c.Cert, c.Key)
-		if err != nil {
-			return nil, fmt.Errorf("-tls-cert %s and -tls-key %s: %w", c.Cert, c.Key, err)
-		}
-		s.http.TLSConfig = &tls.Config{Certificates: []tls.Certificate{certificate}}
+		s.Pair = &keypair.Pair{Cert: c.Cert, Key: c.Key, Flags: [2]string{"-tls-cert", "-tls-key"}, Log: log}
+		s.http.TLSConfig = &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.Pair.Certificate(), nil }}
 	}
 	var err error
 	if s.listener, err = net.Listen("tcp", c.Addr); err != nil {

@@ -3,6 +3,7 @@
 package usersfile
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,10 +33,14 @@ type Record struct {
 }
 
 // Parse reads the records by username. Its error is one line that names the
-// user and the fault, and tells no hash.
-func Parse(text []byte) (map[string]Record, error) {
+// user and the fault, and tells no hash. It is ctx's if that ends first: a long
+// file does not hold up a stop.
+func Parse(ctx context.Context, text []byte) (map[string]Record, error) {
 	records := make(map[string]Record)
 	err := strictjson.Object(text, func(name string, value []byte) error {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		record, err := parseRecord(name, value)
 		if err != nil {
 			return fmt.Errorf("user %q: %w", name, err)

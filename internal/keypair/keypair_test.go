@@ -1,0 +1,115 @@
+package keypair_test
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"log/slog"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"simple-oauth2/internal/keypair"
+)
+
+// issue writes a new certificate that ends at end, and its key.
+func issue(t *testing.T, dir string, end time.Time) (cert, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: end}
+	der, err1 := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	pkcs8, err2 := x509.MarshalPKCS8PrivateKey(private)
+	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	err3 := os.WriteFile(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600)
+	err4 := os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}), 0o600)
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
+		t.Fatal(err)
+	}
+	return cert, key
+}
+
+func TestLoad(t *testing.T) {
+	dir, other, end := t.TempDir(), t.TempDir(), time.Now().Add(time.Hour).UTC().Truncate(time.Second)
+	cert, key := issue(t, dir, end)
+	newCert, newKey := issue(t, other, end.Add(time.Hour))
+	pair := &keypair.Pair{Cert: cert, Key: key, Flags: [2]string{"-tls-cert", "-tls-key"}, Log: slog.New(slog.DiscardHandler)}
+	copyTo := func(to, from string, part float64) {
+		text, err := os.ReadFile(from)
+		if err == nil {
+			err = os.WriteFile(to, text[:int(part*float64(len(text)))], 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		name   string
+		change func()
+		err    string
+		end    time.Time
+	}{
+		{"at first", func() {}, "", end},
+		{"half of the new certificate", func() { copyTo(cert, newCert, 0.5) }, "-tls-cert " + cert + " and -tls-key " + key + ": ", end},
+		{"the new certificate with the old key", func() { copyTo(cert, newCert, 1) }, "private key does not match public key", end},
+		{"half of the new key", func() { copyTo(key, newKey, 0.5) }, "-tls-key", end},
+		{"the new key is gone", func() { os.Remove(key) }, "no such file", end},
+		{"both", func() { copyTo(key, newKey, 1) }, "", end.Add(time.Hour)},
+	} {
+		tt.change()
+		err := pair.Load(t.Context())
+		if (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
+			t.Errorf("%s: error %v, want %q", tt.name, err, tt.err)
+		}
+		if got := pair.End(); !got.Equal(tt.end) {
+			t.Errorf("%s: the certificate ends at %v, want %v", tt.name, got, tt.end)
+		}
+	}
+}
+
+func TestWarnOfEnd(t *testing.T) {
+	const day = 24 * time.Hour
+	synctest.Test(t, func(t *testing.T) {
+		dir, log := t.TempDir(), new(bytes.Buffer)
+		cert, key := issue(t, dir, time.Now().Add(8*day))
+		pair := &keypair.Pair{Cert: cert, Key: key, Log: slog.New(slog.NewTextHandler(log, nil))}
+		load := func() {
+			if err := pair.Load(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		load()
+		for _, tt := range []struct {
+			name   string
+			wait   time.Duration
+			change func()
+			warns  int
+		}{
+			{"eight days before", 0, func() {}, 0},
+			{"seven", day, func() {}, 1},
+			{"an hour later", time.Hour, func() {}, 1},
+			{"loaded again", 0, load, 1},
+			{"a day later", 23 * time.Hour, func() {}, 2},
+			{"when it has ended", 8 * day, func() {}, 3},
+			{"another that ends soon", 0, func() { issue(t, dir, time.Now().Add(day)); load() }, 4},
+			{"one that ends late", 0, func() { issue(t, dir, time.Now().Add(90*day)); load() }, 4},
+		} {
+			time.Sleep(tt.wait)
+			tt.change()
+			pair.WarnOfEnd()
+			if n := strings.Count(log.String(), "level=WARN"); n != tt.warns {
+				t.Errorf("%s: %d warnings, want %d\n%s", tt.name, n, tt.warns, log)
+			}
+		}
+	})
+}

@@ -1,0 +1,191 @@
+package watch_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"simple-oauth2/internal/watch"
+)
+
+// watched is a folder with a file that is watched: its text is loaded, unless it
+// is "broken".
+type watched struct {
+	t      *testing.T
+	dir    string
+	loads  int
+	loaded string
+	log    bytes.Buffer
+	hangup chan os.Signal
+	wrote  time.Time
+}
+
+func (w *watched) path(name string) string { return filepath.Join(w.dir, name) }
+
+// write writes a file, each a second later than the one before.
+func (w *watched) write(name, text string) {
+	w.t.Helper()
+	w.wrote = w.wrote.Add(time.Second)
+	err := os.WriteFile(w.path(name), []byte(text), 0o600)
+	w.must(errors.Join(err, os.Chtimes(w.path(name), w.wrote, w.wrote)))
+}
+
+func (w *watched) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *watched) load(context.Context) error {
+	w.loads++
+	text, err := os.ReadFile(w.path("file"))
+	if err == nil && string(text) == "broken" {
+		err = errors.New("file: it is broken")
+	}
+	if err == nil {
+		w.loaded = string(text)
+	}
+	return err
+}
+
+func watchIt(t *testing.T, test func(w *watched)) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &watched{t: t, dir: t.TempDir(), hangup: make(chan os.Signal, 1), wrote: time.Unix(1700000000, 0)}
+		w.write("file", "one")
+		files := watch.New(slog.New(slog.NewTextHandler(&w.log, nil)))
+		w.must(files.Add(t.Context(), "file", w.load, w.path("file"), ""))
+		ctx, cancel := context.WithCancel(t.Context())
+		go files.Run(ctx, w.hangup)
+		test(w)
+		cancel()
+		synctest.Wait()
+		if w.loaded != "one" && files.Loaded("file").IsZero() {
+			t.Error("no time of the load")
+		}
+	})
+}
+
+// lookTwice lets the watcher look twice.
+func (w *watched) lookTwice() {
+	time.Sleep(4 * time.Second)
+	synctest.Wait()
+}
+
+func TestChanges(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(w *watched)
+		loads  int
+		loaded string
+		told   string // is in the log once
+	}{
+		{"nothing", func(w *watched) {}, 0, "one", ""},
+		{"written", func(w *watched) { w.write("file", "another") }, 1, "another", ""},
+		{"written with the same size", func(w *watched) { w.write("file", "two") }, 1, "two", ""},
+		{"written with the same time", func(w *watched) {
+			w.wrote = w.wrote.Add(-time.Second)
+			w.write("file", "another")
+		}, 1, "another", ""},
+		{"written with an earlier time", func(w *watched) {
+			w.wrote = w.wrote.Add(-time.Hour)
+			w.write("file", "two")
+		}, 1, "two", ""},
+		{"replaced by one of the same time and size", func(w *watched) {
+			w.wrote = w.wrote.Add(-time.Second)
+			w.write("other", "two")
+			w.must(os.Rename(w.path("other"), w.path("file")))
+		}, 1, "two", ""},
+		{"broken", func(w *watched) { w.write("file", "broken") }, 1, "one", "it is broken"},
+		{"broken and whole again", func(w *watched) {
+			w.write("file", "broken")
+			w.lookTwice()
+			w.write("file", "two")
+		}, 2, "two", "it is broken"},
+		{"broken twice in the same way", func(w *watched) {
+			w.write("file", "broken")
+			w.lookTwice()
+			w.write("file", "broken")
+		}, 2, "one", "it is broken"},
+		{"gone", func(w *watched) { w.must(os.Remove(w.path("file"))) }, 2, "one", "file not loaded again, what was loaded before stays"},
+		{"gone and back as it was", func(w *watched) {
+			w.must(os.Rename(w.path("file"), w.path("other")))
+			w.lookTwice()
+			w.must(os.Rename(w.path("other"), w.path("file")))
+		}, 3, "one", "file not loaded again, what was loaded before stays"},
+		{"SIGHUP", func(w *watched) { w.hangup <- os.Interrupt }, 1, "one", ""},
+		{"SIGHUP after a change", func(w *watched) {
+			w.write("file", "two")
+			w.hangup <- os.Interrupt
+		}, 1, "two", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			watchIt(t, func(w *watched) {
+				before := w.loads
+				tt.change(w)
+				w.lookTwice()
+				if w.loads-before != tt.loads || w.loaded != tt.loaded {
+					t.Errorf("%d loads, %q; want %d, %q", w.loads-before, w.loaded, tt.loads, tt.loaded)
+				}
+				if log := w.log.String(); tt.told == "" && log != "" || tt.told != "" && strings.Count(log, tt.told) != 1 {
+					t.Errorf("the log is %q, want %q once", log, tt.told)
+				}
+			})
+		})
+	}
+}
+
+// TestSIGHUPTellsAgain wants an answer in the log for each SIGHUP.
+func TestSIGHUPTellsAgain(t *testing.T) {
+	watchIt(t, func(w *watched) {
+		w.write("file", "broken")
+		w.lookTwice()
+		w.hangup <- os.Interrupt
+		synctest.Wait()
+		if n := strings.Count(w.log.String(), "it is broken"); n != 2 {
+			t.Errorf("told %d times, want 2", n)
+		}
+	})
+}
+
+// TestSwappedSecret swaps files as Kubernetes does: the name is a link through
+// a link to a folder, and the latter is replaced.
+func TestSwappedSecret(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &watched{t: t, dir: t.TempDir()}
+		for _, version := range []string{"v1", "v2"} {
+			w.must(os.Mkdir(w.path(version), 0o700))
+			w.write(version+"/file", version)
+		}
+		if err := os.Symlink("v1", w.path("..data")); err != nil {
+			t.Skip(err)
+		}
+		w.must(os.Symlink("..data/file", w.path("file")))
+		files := watch.New(slog.New(slog.DiscardHandler))
+		w.must(files.Add(t.Context(), "file", w.load, w.path("file")))
+		ctx, cancel := context.WithCancel(t.Context())
+		go files.Run(ctx, nil)
+		w.must(os.Symlink("v2", w.path("..new")))
+		w.must(os.Rename(w.path("..new"), w.path("..data")))
+		w.lookTwice()
+		cancel()
+		if w.loaded != "v2" || w.loads != 2 {
+			t.Errorf("%q after %d loads, want v2 after 2", w.loaded, w.loads)
+		}
+	})
+}
+
+func TestFirstLoadFails(t *testing.T) {
+	want := errors.New("no such file")
+	err := watch.New(slog.New(slog.DiscardHandler)).Add(t.Context(), "file", func(context.Context) error { return want }, "file")
+	if err != want {
+		t.Errorf("error %v", err)
+	}
+}
