@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -323,8 +324,13 @@ func TestTokensFileNoRoom(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if lines := fmt.Sprintf("lines=%d ", 1+kept+1); !strings.Contains(string(log), lines) {
-				t.Errorf("what was refused is in the file, want %s", lines)
+			// A rewrite in between leaves out what is history, so there may be fewer.
+			read := regexp.MustCompile(`lines=(\d+) `).FindAllStringSubmatch(string(log), -1)
+			if len(read) == 0 {
+				t.Fatalf("the log does not say how many lines were read:\n%s", log)
+			}
+			if lines, _ := strconv.Atoi(read[len(read)-1][1]); lines > 1+kept+1 {
+				t.Errorf("what was refused is in the file: %d lines, want %d at most", lines, 1+kept+1)
 			}
 			t.Logf("room for %d lines", kept)
 		})
