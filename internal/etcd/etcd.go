@@ -137,7 +137,11 @@ func (s *Store) Put(ctx context.Context, key tokens.Key, record *tokens.Record) 
 	if err != nil {
 		return err
 	}
-	within, cancel := context.WithTimeout(ctx, patience)
+	limit := patience
+	if s.isLost() { // it may be back, but is not worth the whole wait
+		limit = patience / 2
+	}
+	within, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	lifetime := time.Duration(max(0, record.Expires-record.Issued)) * time.Second
 	for range 2 { // the second time with a new lease
@@ -340,7 +344,7 @@ func (s *Store) grant(g *grant) {
 		ID int64 `json:"ID,string"`
 	}
 	// Some come while the answer is awaited, which takes patience at most.
-	seconds := int64((g.lifetime + shared + patience) / time.Second)
+	seconds := int64((g.lifetime + shared + patience + time.Second - 1) / time.Second)
 	g.err = s.gateway.ask(context.Background(), "/v3/lease/grant", map[string]any{"TTL": seconds}, &answer)
 	g.lease = lease{answer.ID, g.lifetime, now.Add(shared)}
 	s.leaseMu.Lock()

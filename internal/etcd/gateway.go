@@ -20,9 +20,10 @@ import (
 )
 
 // patience is how long etcd may take to answer, and hedge when another endpoint
-// is asked beside the one that has not.
+// is asked beside the one that has not. A login has waited for its password's
+// check before, and is to be answered within five seconds.
 const (
-	patience = 4 * time.Second
+	patience = 3500 * time.Millisecond
 	hedge    = 300 * time.Millisecond
 )
 

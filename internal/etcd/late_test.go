@@ -404,10 +404,12 @@ func TestWithoutQuorum(t *testing.T) {
 		name  string
 		after string // from which path on etcd hangs
 		most  int64  // requests for a lease that are open at a time
+		limit time.Duration
 	}{
-		{"for a lease", "/v3/lease/grant", int64(patience/hedge) + 1},
-		{"for a put", "/v3/kv/txn", 0},
-		{"for a put, after a lease that took its time", "/v3/kv/txn", 0},
+		{"for a lease", "/v3/lease/grant", int64(patience/hedge) + 1, patience},
+		{"for a put", "/v3/kv/txn", 0, patience},
+		{"for a put, when it is known to be lost", "/v3/kv/txn", 0, patience / 2},
+		{"for a put, after a lease that took its time", "/v3/kv/txn", 0, patience},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -425,6 +427,9 @@ func TestWithoutQuorum(t *testing.T) {
 					defer open.Add(-1)
 					return hangs(r)
 				})
+				if tt.limit != patience {
+					s.lost = errors.New("no endpoint answers")
+				}
 				began := time.Now()
 				var clients sync.WaitGroup
 				for i := range 1000 {
@@ -435,7 +440,7 @@ func TestWithoutQuorum(t *testing.T) {
 						if err := s.Put(t.Context(), key, record); !errors.Is(err, tokens.ErrUnavailable) {
 							t.Errorf("put: %v", err)
 						}
-						if took := time.Since(came); took > patience {
+						if took := time.Since(came); took > tt.limit {
 							t.Errorf("refused after %v", took)
 						}
 					})

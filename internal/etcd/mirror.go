@@ -73,6 +73,13 @@ func (s *Store) setLost(err error) {
 	}
 }
 
+// isLost says whether no endpoint could be followed.
+func (s *Store) isLost() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lost != nil
+}
+
 // setRevision says what revision of which cluster the memory is at.
 func (s *Store) setRevision(at header) {
 	s.mu.Lock()

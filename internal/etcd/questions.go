@@ -31,10 +31,7 @@ type answer struct {
 // question asks etcd for a token. The memory is not changed by it: that is the
 // watch's, which knows what came after.
 func (s *Store) question(ctx context.Context, key tokens.Key) (*tokens.Record, error) {
-	s.mu.Lock()
-	lost := s.lost
-	s.mu.Unlock()
-	if lost != nil {
+	if s.isLost() {
 		return nil, tokens.ErrUnavailable
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
