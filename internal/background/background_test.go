@@ -2,6 +2,7 @@ package background_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,13 +14,14 @@ func TestGroup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		group := background.New(ctx)
-		ticks, ended := 0, false
-		group.Every(time.Minute, func() { ticks++ })
-		group.Go(func(ctx context.Context) { <-ctx.Done(); ended = true })
+		var ticks atomic.Int64
+		var ended atomic.Bool
+		group.Every(time.Minute, func() { ticks.Add(1) })
+		group.Go(func(ctx context.Context) { <-ctx.Done(); ended.Store(true) })
 		cancel()
 		for _, tt := range []struct {
 			wait  time.Duration
-			ticks int
+			ticks int64
 		}{
 			{time.Minute - 1, 0},
 			{1, 1},
@@ -27,12 +29,12 @@ func TestGroup(t *testing.T) {
 		} {
 			time.Sleep(tt.wait)
 			synctest.Wait()
-			if ticks != tt.ticks || ended {
-				t.Errorf("%d ticks, want %d; ended %v", ticks, tt.ticks, ended)
+			if ticks.Load() != tt.ticks || ended.Load() {
+				t.Errorf("%d ticks, want %d; ended %v", ticks.Load(), tt.ticks, ended.Load())
 			}
 		}
 		group.Stop()
-		if !ended {
+		if !ended.Load() {
 			t.Error("Stop returned before a function had")
 		}
 	})

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,11 +21,27 @@ import (
 type watched struct {
 	t      *testing.T
 	dir    string
+	hangup chan os.Signal
+	wrote  time.Time
+
+	mu     sync.Mutex // of what the watcher writes
 	loads  int
 	loaded string
 	log    bytes.Buffer
-	hangup chan os.Signal
-	wrote  time.Time
+}
+
+// Write is the log's.
+func (w *watched) Write(line []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.log.Write(line)
+}
+
+// seen is what the watcher has loaded and logged so far.
+func (w *watched) seen() (loads int, loaded, log string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.loads, w.loaded, w.log.String()
 }
 
 func (w *watched) path(name string) string { return filepath.Join(w.dir, name) }
@@ -45,6 +62,8 @@ func (w *watched) must(err error) {
 }
 
 func (w *watched) load(context.Context) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.loads++
 	text, err := os.ReadFile(w.path("file"))
 	if err == nil && string(text) == "broken" {
@@ -60,14 +79,14 @@ func watchIt(t *testing.T, test func(w *watched)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &watched{t: t, dir: t.TempDir(), hangup: make(chan os.Signal, 1), wrote: time.Unix(1700000000, 0)}
 		w.write("file", "one")
-		files := watch.New(slog.New(slog.NewTextHandler(&w.log, nil)))
+		files := watch.New(slog.New(slog.NewTextHandler(w, nil)))
 		w.must(files.Add(t.Context(), "file", w.load, w.path("file"), ""))
 		ctx, cancel := context.WithCancel(t.Context())
 		go files.Run(ctx, w.hangup)
 		test(w)
 		cancel()
 		synctest.Wait()
-		if w.loaded != "one" && files.Loaded("file").IsZero() {
+		if _, loaded, _ := w.seen(); loaded != "one" && files.Loaded("file").IsZero() {
 			t.Error("no time of the load")
 		}
 	})
@@ -128,13 +147,14 @@ func TestChanges(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			watchIt(t, func(w *watched) {
-				before := w.loads
+				before, _, _ := w.seen()
 				tt.change(w)
 				w.lookTwice()
-				if w.loads-before != tt.loads || w.loaded != tt.loaded {
-					t.Errorf("%d loads, %q; want %d, %q", w.loads-before, w.loaded, tt.loads, tt.loaded)
+				loads, loaded, log := w.seen()
+				if loads-before != tt.loads || loaded != tt.loaded {
+					t.Errorf("%d loads, %q; want %d, %q", loads-before, loaded, tt.loads, tt.loaded)
 				}
-				if log := w.log.String(); tt.told == "" && log != "" || tt.told != "" && strings.Count(log, tt.told) != 1 {
+				if tt.told == "" && log != "" || tt.told != "" && strings.Count(log, tt.told) != 1 {
 					t.Errorf("the log is %q, want %q once", log, tt.told)
 				}
 			})
@@ -149,7 +169,8 @@ func TestSIGHUPTellsAgain(t *testing.T) {
 		w.lookTwice()
 		w.hangup <- os.Interrupt
 		synctest.Wait()
-		if n := strings.Count(w.log.String(), "it is broken"); n != 2 {
+		_, _, log := w.seen()
+		if n := strings.Count(log, "it is broken"); n != 2 {
 			t.Errorf("told %d times, want 2", n)
 		}
 	})
@@ -176,8 +197,8 @@ func TestSwappedSecret(t *testing.T) {
 		w.must(os.Rename(w.path("..new"), w.path("..data")))
 		w.lookTwice()
 		cancel()
-		if w.loaded != "v2" || w.loads != 2 {
-			t.Errorf("%q after %d loads, want v2 after 2", w.loaded, w.loads)
+		if loads, loaded, _ := w.seen(); loaded != "v2" || loads != 2 {
+			t.Errorf("%q after %d loads, want v2 after 2", loaded, loads)
 		}
 	})
 }
