@@ -31,7 +31,6 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -116,24 +115,13 @@ type config struct {
 // environment: OAUTH2_TOKEN_TTL for -token-ttl. It writes the help that -h asks
 // for to help, and returns flag.ErrHelp.
 func parseConfig(args []string, getenv func(string) string, help io.Writer) (config, error) {
-	cfg := config{tokenTTL: 30 * time.Minute, maxFailures: 10}
+	var cfg config
 	flags := flag.NewFlagSet("simple-oauth2", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // an error is one line, main's
 	cfg.listen.Flags(flags)
 	flags.StringVar(&cfg.users, "users", "", "JSON `file` of the users (without it: the tutorial's two)")
-	flags.Func("token-ttl", "lifetime of a token, a `duration` in whole seconds (default 30m)", func(s string) (err error) {
-		cfg.tokenTTL, err = time.ParseDuration(s)
-		if err != nil || cfg.tokenTTL < time.Second || cfg.tokenTTL%time.Second != 0 {
-			return errors.New("it must be a duration such as 30m or 8h, in whole seconds and of one at least")
-		}
-		return nil
-	})
-	flags.Func("max-failures", "wrong passwords in a row, for one username from one address, before it has to wait;\na `number`, 0 for no limit (default 10)", func(s string) (err error) {
-		if cfg.maxFailures, err = strconv.Atoi(s); err != nil || cfg.maxFailures < 0 {
-			return errors.New("it must be a whole number, 0 or more")
-		}
-		return nil
-	})
+	tokens.TTLFlag(flags, &cfg.tokenTTL)
+	admission.Flag(flags, &cfg.maxFailures)
 	flags.Var(&cfg.proxies, "trusted-proxies", "`addresses` and CIDR ranges, separated by commas, whose X-Forwarded-For is believed")
 	flags.Var(&cfg.corsOrigins, "cors-origins", "`origins`, separated by commas, whose pages may use the service; * for any, without credentials")
 	cfg.docs.Flags(flags)

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"flag"
 	"iter"
 	"sync"
 	"time"
@@ -33,6 +34,19 @@ type Record struct {
 	Scope           Shared
 	Issued, Expires int64
 	Credential      Credential
+}
+
+// TTLFlag adds the flag -token-ttl, which is read into ttl: the lifetime of a
+// token, in whole seconds as expires_in tells it (RFC 6749 5.1).
+func TTLFlag(flags *flag.FlagSet, ttl *time.Duration) {
+	*ttl = 30 * time.Minute
+	flags.Func("token-ttl", "lifetime of a token, a `duration` in whole seconds (default 30m)", func(s string) (err error) {
+		*ttl, err = time.ParseDuration(s)
+		if err != nil || *ttl < time.Second || *ttl%time.Second != 0 {
+			return errors.New("it must be a duration such as 30m or 8h, in whole seconds and of one at least")
+		}
+		return nil
+	})
 }
 
 // Shared is a string of which the process keeps one copy and each record a
