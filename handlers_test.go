@@ -408,8 +408,10 @@ func TestEndpoints(t *testing.T) {
 		// POST /introspect
 		{"introspect", "POST /introspect", urlencoded, "token={scopey items:read}", "Bearer {gate introspect}", 200, tokenHeaders,
 			`{"active":true,"username":"scopey","sub":"scopey","scope":"items:read","token_type":"bearer","iat":1700000000,"exp":1700001800}`},
-		{"introspect, itself", "POST /introspect", urlencoded, "token={gate introspect}&token_type_hint=access_token", "Bearer {gate introspect}", 200, nil,
+		{"introspect, by another token that has the scope", "POST /introspect", urlencoded, "token={gate introspect}&token_type_hint=access_token", "Bearer {gate introspect}", 200, nil,
 			`{"active":true,"username":"gate","sub":"gate","scope":"introspect","token_type":"bearer","iat":1700000000,"exp":1700001800}`},
+		{"introspect, another token of the same user", "POST /introspect", urlencoded, "token={scopey items:read}", "Bearer {scopey items:read}", 403, nil,
+			refused(`"Not enough permissions"`, "insufficient_scope", "Not enough permissions")},
 		{"introspect, no scope in the token", "POST /introspect", urlencoded, "token={johndoe}", "Bearer {gate introspect}", 200, nil,
 			`{"active":true,"username":"johndoe","sub":"johndoe","scope":"","token_type":"bearer","iat":1700000000,"exp":1700001800}`},
 		{"introspect, unknown token", "POST /introspect", urlencoded, "token=nonsense", "Bearer {gate introspect}", 200, tokenHeaders, `{"active":false}`},
@@ -780,6 +782,31 @@ func TestRevokedIsWorthNothing(t *testing.T) {
 	}
 	if n := strings.Count(s.log.String(), `msg="token revoked" username=johndoe client=192.0.2.1`); n != 1 {
 		t.Errorf("%d revocations in the log, want 1:\n%s", n, s.log)
+	}
+}
+
+// TestIntrospectItself asks what a token without the scope stands for, by that
+// token.
+func TestIntrospectItself(t *testing.T) {
+	s := newService(t, testUsers())
+	token := s.login("scopey", "items:read")
+	for _, tt := range []struct {
+		name   string
+		change func()
+		status int
+		want   string
+	}{
+		{"alive", func() {}, 200, `{"active":true,"username":"scopey","sub":"scopey","scope":"items:read","token_type":"bearer","iat":1700000000,"exp":1700001800}`},
+		{"of a disabled user", func() {
+			s.write(`{"scopey": {"disabled": true, "hashed_password": "` + hashOf("secret3") + `"}}`)
+			s.auth.users.load(t.Context())
+		}, 400, `{"detail":"Inactive user","error":"invalid_token","error_description":"Inactive user"}`},
+		{"revoked", func() { s.post("/revoke", "token="+token, "") }, 401, `{"detail":"Not authenticated","error":"invalid_token","error_description":"Not authenticated"}`},
+	} {
+		tt.change()
+		if w := s.post("/introspect", "token="+token, token); w.Code != tt.status || w.Body.String() != tt.want {
+			t.Errorf("%s: %d %s, want %d %s", tt.name, w.Code, w.Body, tt.status, tt.want)
+		}
 	}
 }
 

@@ -60,7 +60,7 @@ func routes(a *auth, docs []swaggerui.Page) []router.Route {
 		a.protocol("POST", "/token", depends(passwordForm, a.login)),
 		a.resource("GET", "/users/me", depends(a.currentActiveUser, readUsersMe)),
 		a.protocol("POST", "/revoke", depends(tokenForm, a.revoke)),
-		a.protocol("POST", "/introspect", depends(a.scoped("introspect"), a.introspect)),
+		a.protocol("POST", "/introspect", depends(a.introspection, a.introspect)),
 		{Path: guardPath, Handler: gateway.Handler(a.handler(depends(a.guarded, tellGateway), false))},
 		a.resource("GET", "/healthz", depends(a.storeStatus, healthz)),
 	}

@@ -280,13 +280,23 @@ func (a *auth) revoke(w http.ResponseWriter, r *http.Request, token string) erro
 	return nil
 }
 
+// introspection is the token in question, if who asks may know what it is: with
+// the scope introspect, or by sending the token itself as the bearer token.
+func (a *auth) introspection(r *http.Request) (token string, err error) {
+	if token, err = tokenForm(r); err != nil {
+		return "", err
+	}
+	needed := []string{"introspect"}
+	if own, _ := bearerToken(r); own == token {
+		needed = nil
+	}
+	_, err = a.scoped(needed...)(r)
+	return token, err
+}
+
 // introspect answers POST /introspect (RFC 7662 2.2): what the token in the
 // form stands for. A token whose user is gone or disabled is not active.
-func (a *auth) introspect(w http.ResponseWriter, r *http.Request, _ currentUser) error {
-	token, err := tokenForm(r)
-	if err != nil {
-		return err
-	}
+func (a *auth) introspect(w http.ResponseWriter, r *http.Request, token string) error {
 	user, record, err := a.session(r.Context(), token)
 	if err != nil {
 		return err
