@@ -1,0 +1,214 @@
+package e2e
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// stage is the service, and beside it a program of examples/ that asks it. Its
+// users are jane, zoe, bob, who may not hold items:read, and alice, who is disabled.
+type stage struct {
+	t       *testing.T
+	service *process
+	dir     string // a copy of the example, and users.json
+	addr    string // of the example
+	tokens  map[string]string
+}
+
+// newStage starts the service and lets everybody log in. The copy of the example
+// asks it at its address, passes requests on to backend and listens at addr.
+func newStage(t *testing.T, example, backend string) *stage {
+	t.Helper()
+	addrs := freeAddrs(t, 2)
+	s := &stage{t: t, dir: t.TempDir(), addr: addrs[1], tokens: make(map[string]string)}
+	_, port, _ := net.SplitHostPort(s.addr)
+	files, err := filepath.Glob("../examples/" + example + "/*")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no example %s: %v", example, err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		here := strings.NewReplacer("127.0.0.1:8000", addrs[0], "127.0.0.1:9000", backend, "8080", port)
+		if err := os.WriteFile(filepath.Join(s.dir, filepath.Base(file)), []byte(here.Replace(string(text))), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.writeUsers(false)
+	s.service = &process{t: t, name: program, url: "http://" + addrs[0], log: filepath.Join(s.dir, "service.log"),
+		args: []string{"-addr", addrs[0], "-users", filepath.Join(s.dir, "users.json")}}
+	s.start(s.service)
+	for _, name := range []string{"jane", "zoe", "bob", "alice"} {
+		s.tokens[name] = s.login(name)
+	}
+	return s
+}
+
+// writeUsers writes users.json, in which jane is disabled or not.
+func (s *stage) writeUsers(janeDisabled bool) {
+	s.t.Helper()
+	command := exec.Command(program, "hash", "-cost", "4")
+	command.Stdin = strings.NewReader("secret")
+	out, err := command.Output()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	hash := strings.TrimSpace(string(out))
+	if old, err := os.ReadFile(filepath.Join(s.dir, "users.json")); err == nil { // another hash would end the tokens
+		var users map[string]struct {
+			Hash string `json:"hashed_password"`
+		}
+		json.Unmarshal(old, &users)
+		hash = users["jane"].Hash
+	}
+	scopes := []string{"items:read"}
+	text, _ := json.Marshal(map[string]any{
+		"jane":          map[string]any{"hashed_password": hash, "full_name": "Jane Roe", "email": "jane@example.com", "scopes": scopes, "disabled": janeDisabled},
+		"zoe":           map[string]any{"hashed_password": hash, "full_name": "Zoë", "scopes": scopes},
+		"bob":           map[string]any{"hashed_password": hash},
+		"alice":         map[string]any{"hashed_password": hash, "scopes": scopes, "disabled": true},
+		"items-service": map[string]any{"hashed_password": hash, "scopes": []string{"introspect"}},
+	})
+	if err := os.WriteFile(filepath.Join(s.dir, "users.json"), text, 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// start starts a program that listens at an address, and waits until it does.
+func (s *stage) start(p *process) {
+	s.t.Helper()
+	p.start()
+	s.t.Cleanup(func() {
+		p.kill()
+		if s.t.Failed() {
+			log, _ := os.ReadFile(p.log)
+			s.t.Logf("%s:\n%s", p.name, log)
+		}
+	})
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))
+		if err == nil {
+			conn.Close()
+			return
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatalf("%s does not listen", p.name)
+		}
+	}
+}
+
+// run starts the example itself, by a command.
+func (s *stage) run(name string, args ...string) {
+	s.t.Helper()
+	s.start(&process{t: s.t, name: name, args: args, url: "http://" + s.addr, log: filepath.Join(s.dir, "example.log")})
+}
+
+func (s *stage) login(username string) (token string) {
+	s.t.Helper()
+	form := url.Values{"username": {username}, "password": {"secret"}, "scope": {"items:read"}}
+	status, _, body, _ := ask(s.service, "/token", "", form)
+	var answer struct {
+		AccessToken string `json:"access_token"`
+	}
+	if json.Unmarshal([]byte(body), &answer); status != 200 {
+		s.t.Fatalf("login of %s: %d %s", username, status, body)
+	}
+	return answer.AccessToken
+}
+
+// send is the answer to a request that is sent to the example as it is written
+// here. Each header is a line.
+func (s *stage) send(method, path string, headers []string, body string) (status int, header http.Header, answer string) {
+	s.t.Helper()
+	conn, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	head := append([]string{method + " " + path + " HTTP/1.1", "Host: " + s.addr}, headers...)
+	fmt.Fprintf(conn, "%s\r\n\r\n%s", strings.Join(head, "\r\n"), body)
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		s.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	defer response.Body.Close()
+	text, _ := io.ReadAll(response.Body)
+	return response.StatusCode, response.Header, string(text)
+}
+
+func (s *stage) bearer(username string) string { return "Authorization: Bearer " + s.tokens[username] }
+
+// checkTokens wants GET path to let in who has a live token with the scope
+// items:read, and nobody else: a disabled user gets the status inactive. At the end it
+// kills the service. It returns the answer to jane.
+func (s *stage) checkTokens(path string, inactive int) (answer string) {
+	t := s.t
+	t.Helper()
+	expect := func(what string, want int, headers ...string) {
+		t.Helper()
+		status, header, body := s.send("GET", path, headers, "")
+		if status != want {
+			t.Errorf("%s: %d %s, want %d", what, status, body, want)
+		}
+		if challenge := header.Get("WWW-Authenticate"); status == 401 && !strings.HasPrefix(challenge, "Bearer") {
+			t.Errorf("%s: the challenge is %q", what, challenge)
+		}
+	}
+	status, _, answer := s.send("GET", path, []string{s.bearer("jane")}, "")
+	if status != 200 {
+		t.Fatalf("jane: %d %s", status, answer)
+	}
+	expect("no token", 401)
+	expect("no such token", 401, "Authorization: Bearer nonsense")
+	expect("another scheme", 401, "Authorization: Basic "+s.tokens["jane"])
+	for _, headers := range [][]string{{s.bearer("jane"), s.bearer("zoe")}, {"Authorization: Bearer nonsense", s.bearer("jane")}} {
+		if status, _, _ := s.send("GET", path, headers, ""); status != 401 && status != 400 {
+			t.Errorf("two tokens: %d", status)
+		}
+	}
+	expect("zoe", 200, s.bearer("zoe"))
+	expect("no scope", 403, s.bearer("bob"))
+	expect("disabled from the start", inactive, s.bearer("alice"))
+
+	gone := s.login("jane")
+	expect("before the revocation", 200, "Authorization: Bearer "+gone)
+	if status, _, body, _ := ask(s.service, "/revoke", "", url.Values{"token": {gone}}); status != 200 {
+		t.Fatalf("/revoke: %d %s", status, body)
+	}
+	expect("revoked", 401, "Authorization: Bearer "+gone)
+
+	s.writeUsers(true)
+	s.service.signal(syscall.SIGHUP)
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if status, _, _, _ := ask(s.service, "/users/me", s.tokens["jane"], nil); status == 400 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("jane is not disabled")
+		}
+	}
+	expect("disabled while logged in", inactive, s.bearer("jane"))
+
+	s.service.kill()
+	for _, headers := range [][]string{nil, {s.bearer("zoe")}} {
+		if status, _, _ := s.send("GET", path, headers, ""); status < 500 {
+			t.Errorf("while the service is down: %d", status)
+		}
+	}
+	return answer
+}

@@ -1,0 +1,214 @@
+package e2e
+
+import (
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// backend is what a gateway guards. It keeps the requests that reach it.
+type backend struct {
+	*httptest.Server
+	mu      sync.Mutex
+	reached []reached
+}
+
+type reached struct {
+	method, uri, body string
+	header            http.Header
+}
+
+func newBackend(t *testing.T) *backend {
+	b := new(backend)
+	b.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.reached = append(b.reached, reached{r.Method, r.RequestURI, string(body), r.Header})
+	}))
+	t.Cleanup(b.Close)
+	return b
+}
+
+// take returns what has reached the backend since it was last asked.
+func (b *backend) take() (all []reached) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	all, b.reached = b.reached, nil
+	return all
+}
+
+// identity is what the headers say of the client, as a backend may read them:
+// to CGI, WSGI and PHP Remote_User is Remote-User. What is empty says nothing.
+func (r reached) identity() map[string]string {
+	said := make(map[string]string)
+	for name, values := range r.header {
+		name = strings.Map(func(r rune) rune {
+			if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
+				return r
+			}
+			return '-'
+		}, strings.ToLower(name))
+		for _, value := range values {
+			if strings.HasPrefix(name, "remote-") && value != "" {
+				said[name] += value
+			}
+		}
+	}
+	return said
+}
+
+var (
+	jane = map[string]string{"remote-user": "jane", "remote-name": "Jane Roe", "remote-email": "jane@example.com", "remote-scope": "items:read"}
+	zoe  = map[string]string{"remote-user": "zoe", "remote-name": "Zo%C3%AB", "remote-scope": "items:read"}
+)
+
+// TestGateways runs each gateway with its example, and wants it to let through
+// who may, to say who it is, and to believe nobody who says so.
+func TestGateways(t *testing.T) {
+	for _, gateway := range []struct {
+		name string
+		run  func(s *stage)
+	}{
+		{"nginx", func(s *stage) {
+			var temporary strings.Builder
+			for _, name := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
+				temporary.WriteString(name + "_temp_path " + s.dir + ";\n")
+			}
+			s.write("nginx.conf", "events {}\nhttp {\naccess_log off;\n"+temporary.String()+"include guarded.conf;\n}\n")
+			s.run("nginx", "-p", s.dir, "-e", "stderr", "-c", "nginx.conf", "-g", "daemon off; master_process off; pid nginx.pid;")
+		}},
+		{"caddy", func(s *stage) {
+			s.write("Caddyfile", "{\nadmin off\n}\n"+s.read("Caddyfile"))
+			s.run("caddy", "run", "--adapter", "caddyfile", "--config", filepath.Join(s.dir, "Caddyfile"))
+		}},
+		{"haproxy", func(s *stage) { s.run("haproxy", "-db", "-C", s.dir, "-f", "haproxy.cfg") }},
+	} {
+		t.Run(gateway.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBackend(t)
+			s := newStage(t, gateway.name, strings.TrimPrefix(b.URL, "http://"))
+			gateway.run(s)
+			s.checkIdentity(b)
+			s.checkPaths(b)
+			s.checkBody(b)
+			s.checkTokens("/items/1", 403)
+			for _, r := range b.take() {
+				if r.identity()["remote-user"] == "" {
+					t.Errorf("without a token %s reached the backend", r.uri)
+				}
+			}
+		})
+	}
+}
+
+func (s *stage) read(name string) string {
+	text, err := os.ReadFile(filepath.Join(s.dir, name))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return string(text)
+}
+
+func (s *stage) write(name, text string) {
+	if err := os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// checkIdentity sends forged headers, on the guarded path and on the open one.
+func (s *stage) checkIdentity(b *backend) {
+	s.t.Helper()
+	all := []string{"Connection: close"}
+	forged := [][]string{nil}
+	for _, name := range []string{"Remote-User", "Remote-Name", "Remote-Email", "Remote-Scope"} {
+		for _, spelling := range []string{name, strings.ToLower(name), strings.ToUpper(name), strings.ReplaceAll(name, "-", "_"),
+			strings.ToLower(strings.ReplaceAll(name, "-", "_")), strings.ToUpper(strings.ReplaceAll(name, "-", "_")), strings.ReplaceAll(name, "-", ".")} {
+			forged = append(forged, []string{spelling + ": admin"}, []string{spelling + ": ", spelling + ": admin"})
+			all = append(all, spelling+": admin")
+		}
+	}
+	for _, headers := range append(forged, all) {
+		for _, tt := range []struct {
+			path, authorization string
+			want                map[string]string
+		}{
+			{"/items/1", s.bearer("jane"), jane},
+			{"/items/1", s.bearer("zoe"), zoe},
+			{"/", "X: y", map[string]string{}},
+			{"/", s.bearer("jane"), map[string]string{}},
+		} {
+			status, _, body := s.send("GET", tt.path, append(slices.Clone(headers), tt.authorization), "")
+			if status == 400 && strings.Contains(strings.Join(headers, ""), ".") {
+				continue // nor does such a name get through
+			}
+			got := b.take()
+			if status != 200 || len(got) != 1 {
+				s.t.Errorf("%s with %q: %d %s", tt.path, headers, status, body)
+			} else if said := got[0].identity(); !maps.Equal(said, tt.want) {
+				s.t.Errorf("%s with %q: the backend hears %v, want %v", tt.path, headers, said, tt.want)
+			}
+		}
+		if status, _, _ := s.send("GET", "/items/1", headers, ""); status != 401 || b.take() != nil {
+			s.t.Errorf("/items/1 with %q and no token: %d", headers, status)
+		}
+	}
+	// A header that Connection names is dropped on the way.
+	for _, names := range []string{"Remote-User", "close, remote-user,REMOTE-SCOPE"} {
+		s.send("GET", "/items/1", []string{"Connection: " + names, s.bearer("jane")}, "")
+		if got := b.take(); len(got) != 1 || !maps.Equal(got[0].identity(), jane) {
+			s.t.Errorf("with Connection: %s the backend hears %v", names, got)
+		}
+	}
+}
+
+// checkPaths wants no spelling of a guarded path to reach the backend without a
+// token.
+func (s *stage) checkPaths(b *backend) {
+	s.t.Helper()
+	for _, path := range []string{
+		"/items/1", "//items/1", "/./items/1", "/items/..", "/items/../", "/items/../items/1", "/items/%2e%2e", "/items/%2e%2e/", "/%69tems/1",
+		"/%2fitems/1", "/..%2fitems/1", "/items%2f..", "//", "/.", "/..", "/../items/1", "/;/items/1", "/?/items/1", "/#/items/1", `/\items/1`,
+		"/auth", "/auth/", "/%61uth", "*", "http://other.example/items/1", "http://other.example//items/1",
+	} {
+		for _, method := range []string{"GET", "POST", "OPTIONS"} {
+			status, _, _ := s.send(method, path, nil, "")
+			for _, r := range b.take() {
+				if uri, _, _ := strings.Cut(r.uri, "?"); uri != "/" {
+					s.t.Errorf("%s %s without a token: %d, and %s reached the backend", method, path, status, r.uri)
+				}
+			}
+		}
+	}
+}
+
+// checkBody wants bodies to reach the backend whole.
+func (s *stage) checkBody(b *backend) {
+	s.t.Helper()
+	large := strings.Repeat("0123456789abcdef", 20_000)
+	for _, tt := range []struct {
+		name    string
+		headers []string
+		body    string // as it is sent
+		want    string
+	}{
+		{"a form", []string{"Content-Type: application/x-www-form-urlencoded", "Content-Length: 7"}, "a=b&c=d", "a=b&c=d"},
+		{"large", []string{"Content-Length: 320000"}, large, large},
+		{"in chunks", []string{"Transfer-Encoding: chunked"}, "4\r\na=b&\r\n3\r\nc=d\r\n0\r\n\r\n", "a=b&c=d"},
+	} {
+		for _, method := range []string{"POST", "PUT"} {
+			status, _, _ := s.send(method, "/items/1?q=1", append(slices.Clone(tt.headers), s.bearer("jane")), tt.body)
+			got := b.take()
+			if status != 200 || len(got) != 1 || got[0].method != method || got[0].uri != "/items/1?q=1" || got[0].body != tt.want {
+				s.t.Errorf("%s %s: %d, and %d requests reached the backend", method, tt.name, status, len(got))
+			}
+		}
+	}
+}
