@@ -3,6 +3,8 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
+# The build reads the version from the repository, if it is one; what .dockerignore left out is no change of it.
+RUN git ls-files -dz | git update-index -z --skip-worktree --stdin || rm -rf .git
 RUN CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o /simple-oauth2 . && mkdir /tokens
 
 FROM scratch

@@ -7,7 +7,7 @@
 //	POST /revoke      ends a token (RFC 7009)
 //	POST /introspect  what a token stands for, asked by another service (RFC 7662)
 //	     /auth        whether a request may pass, asked by a gateway
-//	GET  /healthz     whether the service is there
+//	GET  /healthz     whether the service is ready; /livez, whether it is there
 //	GET  /docs        all of it in a browser; /openapi.json describes it
 //
 // The program is three files, to be read in this order: users.go, the people
@@ -17,6 +17,7 @@
 //	simple-oauth2 [flags]                serves until SIGINT or SIGTERM; SIGHUP loads its files again at once
 //	simple-oauth2 hash [-cost N]         prints the bcrypt hash of the password on standard input
 //	simple-oauth2 healthcheck [flags]    exits with 0 if the service of these flags is healthy
+//	simple-oauth2 -version               prints the version of the program
 package main
 
 import (
@@ -31,6 +32,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -49,6 +51,7 @@ import (
 	"simple-oauth2/internal/tokens"
 	"simple-oauth2/internal/tokensfile"
 	"simple-oauth2/internal/usersfile"
+	"simple-oauth2/internal/version"
 	"simple-oauth2/internal/watch"
 )
 
@@ -63,6 +66,7 @@ func routes(a *auth, docs []swaggerui.Page) []router.Route {
 		a.protocol("POST", "/introspect", depends(a.introspection, a.introspect)),
 		{Path: guardPath, Handler: gateway.Handler(a.handler(depends(a.guarded, tellGateway), false))},
 		a.resource("GET", "/healthz", depends(a.storeStatus, healthz)),
+		a.resource("GET", "/livez", func(w http.ResponseWriter, r *http.Request) error { return healthz(w, r, "") }),
 	}
 	for _, page := range docs {
 		list = append(list, a.resource("GET", page.Path, func(w http.ResponseWriter, r *http.Request) error {
@@ -130,7 +134,7 @@ func parseConfig(args []string, getenv func(string) string, help io.Writer) (con
 
 	err := envflag.Parse(flags, "OAUTH2_", args, getenv)
 	if errors.Is(err, flag.ErrHelp) {
-		fmt.Fprint(help, "usage: simple-oauth2 [flags] | hash [-cost N] | healthcheck [flags]\n",
+		fmt.Fprint(help, "usage: simple-oauth2 [flags] | hash [-cost N] | healthcheck [flags] | -version\n",
 			"Each flag has a twin in the environment: OAUTH2_TOKEN_TTL for -token-ttl. The flag wins.\n")
 		flags.SetOutput(help)
 		flags.PrintDefaults()
@@ -188,6 +192,7 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 		return err
 	}
 	defer server.Close()
+	log.Info("starting", version.Attr(), "url", server.URL(), cfg.docs.Attr(server.URL()))
 	files := watch.New(log)
 	if cfg.listen.TLS() {
 		if err := files.Add(ctx, "certificate", server.Pair.Load, cfg.listen.Cert, cfg.listen.Key); err != nil {
@@ -236,9 +241,12 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	var err error
-	if len(os.Args) > 1 && os.Args[1] == "hash" {
+	switch {
+	case len(os.Args) > 1 && os.Args[1] == "hash":
 		err = usersfile.Hash(os.Args[2:], os.Stdin, os.Stdout)
-	} else {
+	case len(os.Args) > 1 && strings.TrimLeft(os.Args[1], "-") == "version":
+		fmt.Println(version.Line())
+	default:
 		err = run(ctx, os.Args[1:], os.Getenv, os.Stderr)
 	}
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"time"
 
 	"simple-oauth2/internal/keypair"
@@ -83,6 +84,20 @@ func newServer(handler http.Handler, log *slog.Logger) *Server {
 
 // Addr is the address that the server listens on.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
+
+// URL is where a browser on this machine finds the server.
+func (s *Server) URL() string {
+	at := s.listener.Addr().(*net.TCPAddr)
+	host := at.IP.String()
+	if at.IP.IsUnspecified() {
+		host = "localhost"
+	}
+	scheme := "http"
+	if s.http.TLSConfig != nil {
+		scheme = "https"
+	}
+	return scheme + "://" + net.JoinHostPort(host, strconv.Itoa(at.Port))
+}
 
 // Serve answers requests until Stop or Close, and then returns
 // [http.ErrServerClosed].

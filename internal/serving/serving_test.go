@@ -118,3 +118,34 @@ func rest(conn net.Conn) string {
 	text, _ := io.ReadAll(conn)
 	return string(text)
 }
+
+func TestURL(t *testing.T) {
+	for _, tt := range []struct {
+		addr string
+		tls  bool
+		want string // before the port
+	}{
+		{"127.0.0.1:0", false, "http://127.0.0.1:"},
+		{"localhost:0", false, "http://127.0.0.1:"},
+		{":0", false, "http://localhost:"},
+		{"0.0.0.0:0", false, "http://localhost:"},
+		{"[::1]:0", false, "http://[::1]:"},
+		{"127.0.0.1:0", true, "https://127.0.0.1:"},
+	} {
+		t.Run(tt.addr, func(t *testing.T) {
+			c := Config{Addr: tt.addr}
+			if tt.tls {
+				c.Cert, c.Key = "cert.pem", "key.pem"
+			}
+			s, err := Listen(c, nil, slog.New(slog.DiscardHandler))
+			if err != nil {
+				t.Skip(err) // a machine without IPv6
+			}
+			defer s.Close()
+			_, port, _ := net.SplitHostPort(s.Addr())
+			if got := s.URL(); got != tt.want+port {
+				t.Errorf("%s, want %s", got, tt.want+port)
+			}
+		})
+	}
+}

@@ -16,6 +16,7 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -53,6 +54,14 @@ type Config struct {
 func (c *Config) Flags(flags *flag.FlagSet) {
 	flags.BoolVar(&c.On, "docs", true, "serve /docs and /openapi.json")
 	flags.StringVar(&c.Assets, "docs-assets", "", "`folder` of an unpacked swagger-ui-dist, for a /docs that needs no internet")
+}
+
+// Attr is the URL of the page, for the log, if there is a page.
+func (c *Config) Attr(service string) slog.Attr {
+	if !c.On {
+		return slog.Attr{}
+	}
+	return slog.String("docs", service+"/docs")
 }
 
 // Page is what a GET of Path is answered with.

@@ -1,0 +1,48 @@
+// Package version tells which build of the program runs, from what the go
+// command wrote into it: the version of the module, which the go command makes
+// from the revision if the sources are in a repository, or the revision alone.
+package version
+
+import (
+	"fmt"
+	"log/slog"
+	"runtime"
+	"runtime/debug"
+)
+
+// Get is the version of this program, or "(devel)" if the build knows none.
+func Get() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "(devel)"
+	}
+	return of(info)
+}
+
+func of(info *debug.BuildInfo) string {
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	settings := make(map[string]string)
+	for _, setting := range info.Settings {
+		settings[setting.Key] = setting.Value
+	}
+	switch revision := settings["vcs.revision"]; {
+	case revision == "":
+		return "(devel)"
+	case settings["vcs.modified"] == "true":
+		return revision + "+dirty"
+	default:
+		return revision
+	}
+}
+
+// Line is what -version prints.
+func Line() string {
+	return fmt.Sprintf("simple-oauth2 %s %s %s/%s", Get(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
+// Attr is the version and Go's, for the log.
+func Attr() slog.Attr {
+	return slog.Group("", "version", Get(), "go", runtime.Version())
+}
