@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -108,6 +109,37 @@ func TestClientLibrary(t *testing.T) {
 		var refused *oauth2.RetrieveError
 		if !errors.As(err, &refused) || refused.ErrorCode != "invalid_grant" || refused.ErrorDescription != "Incorrect username or password" {
 			t.Errorf("wrong password: %v", err)
+		}
+	}
+}
+
+// TestGeneratedClient logs in with the client that oapi-codegen generates from
+// the service's own /openapi.json.
+func TestGeneratedClient(t *testing.T) {
+	url := "http://" + start(t)
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS("oapi-codegen")); err != nil {
+		t.Fatal(err)
+	}
+	run := func(name string, args ...string) string {
+		t.Helper()
+		command := exec.Command(name, args...)
+		command.Dir = dir
+		out, err := command.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s %q: %v\n%s", name, args, err, out)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	run("go", "tool", "oapi-codegen", "-generate", "types,client", "-package", "main", "-o", "client.gen.go", url+"/openapi.json")
+	run("go", "build", "-o", "login", ".")
+	for _, tt := range []struct{ username, password, want string }{
+		{"johndoe", "secret", "johndoe johndoe@example.com John Doe false"},
+		{"johndoe", "wrong", "invalid_grant"},
+		{"alice", "secret2", "Inactive user"},
+	} {
+		if got := run("./login", url, tt.username, tt.password); got != tt.want {
+			t.Errorf("%s, %s: %q, want %q", tt.username, tt.password, got, tt.want)
 		}
 	}
 }
