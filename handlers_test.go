@@ -103,7 +103,7 @@ func newService(t testing.TB, usersJSON string) *service {
 		now:       func() time.Time { return s.clock },
 		tokenTTL:  30 * time.Minute,
 		admission: admission.New(3, func() time.Time { return s.clock }),
-		proxies:   clientaddr.Proxies{netip.MustParsePrefix("10.0.0.0/8")},
+		clients:   &clientaddr.Clients{Proxies: clientaddr.Proxies{netip.MustParsePrefix("10.0.0.0/8")}, Log: log},
 		log:       log,
 	}
 	if err := s.auth.users.load(t.Context()); err != nil {
@@ -995,7 +995,10 @@ func TestFlags(t *testing.T) {
 		{"tokens in a file and in etcd", "-etcd http://127.0.0.1:1", "OAUTH2_TOKENS_FILE=tokens", "-tokens-file and -etcd: only one of them can keep the tokens"},
 		{"tokens file in no folder", "-addr 127.0.0.1:0 -tokens-file /nonexistent/tokens", "", "-tokens-file /nonexistent/tokens: open /nonexistent/tokens: no such file or directory"},
 		{"tokens file a users file", "-addr 127.0.0.1:0 -tokens-file " + garbage, "", "-tokens-file " + garbage + ": it is not a tokens file of this version"},
-		{"docs neither on nor off", "-docs=maybe", "", `invalid boolean value "maybe" for -docs: `},
+		{"docs neither on nor off", "-docs=maybe", "", `invalid boolean value "maybe" for -docs: it must be true or false`},
+		{"docs no", "-docs no", "", `unknown argument "no": -docs is written -docs=true or -docs=false`},
+		{"docs by the environment", "", "OAUTH2_DOCS=no", `invalid value "no" for OAUTH2_DOCS: it must be true or false`},
+		{"log format", "-log-format xml", "", `invalid value "xml" for flag -log-format: it must be text or json`},
 		{"no users file", "-addr 127.0.0.1:0 -users /nonexistent", "", "open /nonexistent: no such file or directory"},
 		{"users file by the environment", "-addr 127.0.0.1:0", "OAUTH2_USERS=/nonexistent", "open /nonexistent: no such file or directory"},
 		{"users file a folder", "-addr 127.0.0.1:0 -users " + dir, "", "read " + dir + ": is a directory"},
@@ -1053,7 +1056,7 @@ func TestHashCommand(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var stdout bytes.Buffer
-			err := usersfile.Hash(strings.Fields(tt.args), strings.NewReader(tt.stdin), &stdout)
+			err := usersfile.Hash(strings.Fields(tt.args), strings.NewReader(tt.stdin), &stdout, nil)
 			if tt.err != "" {
 				if err == nil || err.Error() != tt.err || stdout.Len() > 0 {
 					t.Errorf("error %v, want %s; printed %q", err, tt.err, &stdout)
@@ -1353,6 +1356,30 @@ func TestRunWithoutDocs(t *testing.T) {
 	}
 }
 
+// TestRunJSON has a log in JSON, from the first line to the last.
+func TestRunJSON(t *testing.T) {
+	t.Setenv("OAUTH2_USER", "hunter2")
+	ctx, stop := context.WithCancel(t.Context())
+	log, done := &syncBuffer{}, make(chan error, 1)
+	go func() { done <- run(ctx, []string{"-addr", "127.0.0.1:0", "-log-format", "json"}, noEnv, log) }()
+	s := &started{log: log, stop: stop, done: done}
+	s.waitFor(t, `"msg":"listening"`)
+	stop()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+	for _, line := range lines {
+		var fields struct{ Time, Level, Msg string }
+		if err := json.Unmarshal([]byte(line), &fields); err != nil || fields.Time == "" || fields.Level == "" || fields.Msg == "" {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+	if !strings.Contains(lines[1], `"level":"WARN","msg":"nothing reads this variable of the environment","name":"OAUTH2_USER","meant":"OAUTH2_USERS"}`) || strings.Contains(log.String(), "hunter2") {
+		t.Errorf("no word of the variable:\n%s", log)
+	}
+}
+
 func TestRunAddressTaken(t *testing.T) {
 	s := start(t)
 	err := run(t.Context(), []string{"-addr", s.addr}, noEnv, io.Discard)
@@ -1401,7 +1428,7 @@ func TestRunReload(t *testing.T) {
 	s.waitFor(t, `level=ERROR msg="users not loaded again, what was loaded before stays" error=".*users.json: user \\"johndoe\\": no hashed_password"`)
 	write(`{}`)
 	hangUp(t)
-	s.waitFor(t, `msg="users loaded" users=0 source=\S+users.json`)
+	s.waitFor(t, `level=WARN msg="there are no users: nobody can log in" source=\S+users.json\n.*msg="users loaded" users=0 source=\S+users.json`)
 	s.stop()
 	s.waitForEnd(t)
 }
@@ -1442,8 +1469,8 @@ func TestRunTLS(t *testing.T) {
 	if err := run(t.Context(), []string{"healthcheck", "-addr", s.addr, "-tls-cert", cert, "-tls-key", key}, noEnv, io.Discard); err != nil {
 		t.Errorf("healthcheck: %v", err)
 	}
-	if err := run(t.Context(), []string{"healthcheck", "-addr", s.addr}, noEnv, io.Discard); err == nil || err.Error() != "not healthy: 400 Bad Request" {
-		t.Errorf("healthcheck without TLS: %v", err)
+	if err := run(t.Context(), []string{"healthcheck", "-addr", s.addr}, noEnv, io.Discard); err != nil {
+		t.Errorf("healthcheck that is not told of TLS: %v", err)
 	}
 	pool := x509.NewCertPool()
 	text, err := os.ReadFile(cert)

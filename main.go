@@ -45,6 +45,7 @@ import (
 	"simple-oauth2/internal/etcd"
 	"simple-oauth2/internal/gateway"
 	"simple-oauth2/internal/healthcheck"
+	"simple-oauth2/internal/logs"
 	"simple-oauth2/internal/router"
 	"simple-oauth2/internal/serving"
 	"simple-oauth2/internal/swaggerui"
@@ -113,13 +114,15 @@ type config struct {
 	docs        swaggerui.Config
 	tokensFile  tokensfile.Config
 	etcd        etcd.Config
+	logs        logs.Config
+	env         envflag.Env
 }
 
 // parseConfig reads the flags and, for those not given, their twins in the
 // environment: OAUTH2_TOKEN_TTL for -token-ttl. It writes the help that -h asks
 // for to help, and returns flag.ErrHelp.
 func parseConfig(args []string, getenv func(string) string, help io.Writer) (config, error) {
-	var cfg config
+	cfg := config{env: envflag.Env{Prefix: "OAUTH2_", Getenv: getenv}}
 	flags := flag.NewFlagSet("simple-oauth2", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // an error is one line, main's
 	cfg.listen.Flags(flags)
@@ -130,18 +133,17 @@ func parseConfig(args []string, getenv func(string) string, help io.Writer) (con
 	flags.Var(&cfg.corsOrigins, "cors-origins", "`origins`, separated by commas, whose pages may use the service; * for any, without credentials")
 	cfg.docs.Flags(flags)
 	cfg.tokensFile.Flags(flags)
-	cfg.etcd.Flags(flags, getenv)
+	cfg.etcd.Flags(flags, cfg.env.Get)
+	cfg.logs.Flags(flags)
 
-	err := envflag.Parse(flags, "OAUTH2_", args, getenv)
+	err := cfg.env.Parse(flags, args)
 	if errors.Is(err, flag.ErrHelp) {
 		fmt.Fprint(help, "usage: simple-oauth2 [flags] | hash [-cost N] | healthcheck [flags] | -version\n",
 			"Each flag has a twin in the environment: OAUTH2_TOKEN_TTL for -token-ttl. The flag wins.\n")
 		flags.SetOutput(help)
 		flags.PrintDefaults()
 	}
-	if err == nil {
-		err = cmp.Or(cfg.listen.Check(), cfg.etcd.Check())
-	}
+	err = cmp.Or(err, cfg.listen.Check(), cfg.etcd.Check())
 	if err == nil && cfg.tokensFile.On() && cfg.etcd.On() {
 		err = errors.New("-tokens-file and -etcd: only one of them can keep the tokens")
 	}
@@ -163,9 +165,9 @@ func run(ctx context.Context, args []string, getenv func(string) string, stderr 
 		return err
 	}
 	if onlyAsk {
-		return healthcheck.Ask(ctx, cfg.listen.Addr, cfg.listen.TLS())
+		return healthcheck.Ask(ctx, cfg.listen.Addr)
 	}
-	return serve(ctx, cfg, slog.New(slog.NewTextHandler(stderr, nil)))
+	return serve(ctx, cfg, cfg.logs.New(stderr))
 }
 
 // serve listens, serves and stops.
@@ -180,7 +182,7 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 		tokenTTL:  cfg.tokenTTL,
 		now:       time.Now,
 		admission: admission.New(cfg.maxFailures, time.Now),
-		proxies:   cfg.proxies,
+		clients:   &clientaddr.Clients{Proxies: cfg.proxies, Log: log},
 		log:       log,
 	}
 	pages, err := cfg.docs.Pages(docs, func() []string { return a.users.loaded.Load().scopes })
@@ -193,21 +195,19 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 	}
 	defer server.Close()
 	log.Info("starting", version.Attr(), "url", server.URL(), cfg.docs.Attr(server.URL()))
+	cfg.env.Warn(log, os.Environ())
 	files := watch.New(log)
-	if cfg.listen.TLS() {
-		if err := files.Add(ctx, "certificate", server.Pair.Load, cfg.listen.Cert, cfg.listen.Key); err != nil {
-			return err
-		}
+	if err := files.Add(ctx, "certificate", server.Pair.Load, cfg.listen.Cert, cfg.listen.Key); err != nil {
+		return err
 	}
-	if cfg.tokensFile.On() {
-		if a.tokens, err = tokensfile.Open(cfg.tokensFile, log); err != nil {
-			return err
-		}
+	switch {
+	case cfg.tokensFile.On():
+		a.tokens, err = tokensfile.Open(cfg.tokensFile, log)
+	case cfg.etcd.On():
+		a.tokens, err = etcd.New(ctx, cfg.etcd, log)
 	}
-	if cfg.etcd.On() {
-		if a.tokens, err = etcd.New(ctx, cfg.etcd, log); err != nil {
-			return err
-		}
+	if err != nil {
+		return err
 	}
 	if err := files.Add(ctx, "users", a.users.load, cfg.users); errors.Is(err, context.Canceled) {
 		return nil // stopped at the start
@@ -220,9 +220,7 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 	defer beside.Stop()
 	beside.Go(a.tokens.Run)
 	beside.Go(func(ctx context.Context) { files.Run(ctx, hangup) })
-	if cfg.listen.TLS() {
-		beside.Every(time.Hour, server.Pair.WarnOfEnd)
-	}
+	beside.Every(time.Hour, server.Pair.WarnOfEnd)
 	beside.Go(func(ctx context.Context) { a.admission.LogRefused(ctx, log, 10*time.Second) })
 	served := make(chan error, 1)
 	go func() { served <- server.Serve() }()
@@ -243,14 +241,13 @@ func main() {
 	var err error
 	switch {
 	case len(os.Args) > 1 && os.Args[1] == "hash":
-		err = usersfile.Hash(os.Args[2:], os.Stdin, os.Stdout)
+		err = usersfile.Hash(os.Args[2:], os.Stdin, os.Stdout, os.Stderr)
 	case len(os.Args) > 1 && strings.TrimLeft(os.Args[1], "-") == "version":
 		fmt.Println(version.Line())
 	default:
 		err = run(ctx, os.Args[1:], os.Getenv, os.Stderr)
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "simple-oauth2:", err)
-		os.Exit(1)
+		logs.Exit(err)
 	}
 }

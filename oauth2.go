@@ -30,7 +30,7 @@ type auth struct {
 	tokenTTL  time.Duration
 	now       func() time.Time
 	admission *admission.Admission
-	proxies   clientaddr.Proxies
+	clients   *clientaddr.Clients
 	log       *slog.Logger
 }
 
@@ -197,7 +197,7 @@ func passwordForm(r *http.Request) (passwordRequestForm, error) {
 // for a disabled user, as the tutorial does. It is granted the scopes that the
 // user asked for and may hold, and says which (RFC 6749 3.3, 5.1).
 func (a *auth) login(w http.ResponseWriter, r *http.Request, request passwordRequestForm) error {
-	client := a.proxies.Of(r)
+	client := a.clients.Of(r)
 	var user *storedUser
 	right, err := a.admission.Try(r.Context(), client, request.Username, func() (ok bool) {
 		user, ok = a.users.authenticate(request.Username, request.Password)
@@ -274,7 +274,7 @@ func (a *auth) revoke(w http.ResponseWriter, r *http.Request, token string) erro
 		if err := a.tokens.Delete(r.Context(), key); err != nil {
 			return err
 		}
-		a.log.Info("token revoked", "username", logs.Cut(record.Username.String()), "client", a.proxies.Of(r))
+		a.log.Info("token revoked", "username", logs.Cut(record.Username.String()), "client", a.clients.Of(r))
 	}
 	answer.JSON(w, http.StatusOK, struct{}{})
 	return nil

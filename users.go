@@ -119,6 +119,9 @@ func (u *users) load(ctx context.Context) error {
 	if u.file == "" {
 		u.log.Warn("these are the tutorial's demonstration users, whose passwords everybody knows: give your own with -users")
 	}
+	if len(records) == 0 {
+		u.log.Warn("there are no users: nobody can log in", "source", source)
+	}
 	u.loaded.Store(read)
 	u.log.Info("users loaded", "users", len(read.byName), "source", source)
 	return nil

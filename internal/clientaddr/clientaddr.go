@@ -4,9 +4,11 @@ package clientaddr
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 )
 
 // Proxies are the addresses whose X-Forwarded-For is believed.
@@ -27,6 +29,9 @@ func (p *Proxies) Set(list string) error {
 		}
 		if prefix != prefix.Masked() {
 			return fmt.Errorf("%q has bits behind its length, is it %s?", item, prefix.Masked())
+		}
+		if addr := prefix.Addr(); addr.Is4In6() { // an IPv4 address is compared as one
+			prefix = netip.PrefixFrom(addr.Unmap(), prefix.Bits()-96)
 		}
 		read = append(read, prefix)
 	}
@@ -72,6 +77,25 @@ func (p Proxies) Of(r *http.Request) netip.Addr {
 		}
 	}
 	return client
+}
+
+// Clients tells the addresses of clients, behind the proxies. The first header
+// that is not believed is a warning: it may be a proxy's that was forgotten.
+type Clients struct {
+	Proxies
+	Log *slog.Logger
+
+	warned atomic.Bool
+}
+
+// Of is the address that r comes from, as [Proxies.Of] has it.
+func (c *Clients) Of(r *http.Request) netip.Addr {
+	if r.Header["X-Forwarded-For"] != nil && !c.warned.Load() {
+		if peer := parse(r.RemoteAddr); !c.trusts(peer) && !c.warned.Swap(true) {
+			c.Log.Warn("X-Forwarded-For from a peer that is not trusted does not count: if it is your proxy, give it in -trusted-proxies", "peer", peer)
+		}
+	}
+	return c.Proxies.Of(r)
 }
 
 // parse reads an address with or without a port; it is invalid if text is not.

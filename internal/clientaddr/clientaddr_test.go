@@ -1,7 +1,9 @@
 package clientaddr
 
 import (
+	"log/slog"
 	"net/http"
+	"strings"
 	"testing"
 )
 
@@ -49,6 +51,10 @@ func TestSet(t *testing.T) {
 		{"proxy", "", `"proxy" is neither an address nor a range such as 10.0.0.0/8`},
 		{"10.0.0.1,", "", `"" is neither an address nor a range such as 10.0.0.0/8`},
 		{"fe80::1%eth0", "", `"fe80::1%eth0" is neither an address nor a range such as 10.0.0.0/8`},
+		{"::ffff:10.0.0.1", "10.0.0.1/32", ""},
+		{"::ffff:10.0.0.0/104,::ffff:0:0/96", "10.0.0.0/8,0.0.0.0/0", ""},
+		{"::ffff:10.0.0.1/104", "", `"::ffff:10.0.0.1/104" has bits behind its length, is it ::ffff:10.0.0.0/104?`},
+		{"::ffff:0:0/90", "", `"::ffff:0:0/90" has bits behind its length, is it ::ffc0:0:0/90?`},
 		{"10.0.0.1/8", "", `"10.0.0.1/8" has bits behind its length, is it 10.0.0.0/8?`},
 	} {
 		var proxies Proxies
@@ -56,5 +62,35 @@ func TestSet(t *testing.T) {
 		if (err == nil) != (tt.err == "") || err != nil && err.Error() != tt.err || proxies.String() != tt.want {
 			t.Errorf("%q: %s, %v", tt.list, proxies.String(), err)
 		}
+	}
+}
+
+func TestWarning(t *testing.T) {
+	var log strings.Builder
+	clients := &Clients{Log: slog.New(slog.NewTextHandler(&log, nil))}
+	if err := clients.Set("10.0.0.1"); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name, peer string
+		forwarded  []string
+		warnings   int // so far
+	}{
+		{"trusted", "10.0.0.1:5", []string{"1.2.3.4"}, 0},
+		{"without the header", "10.0.0.2:5", nil, 0},
+		{"a stranger", "10.0.0.2:5", []string{"1.2.3.4"}, 1},
+		{"another one", "10.0.0.3:5", []string{"1.2.3.4"}, 1},
+	} {
+		r := &http.Request{RemoteAddr: tt.peer, Header: http.Header{}}
+		if tt.forwarded != nil {
+			r.Header["X-Forwarded-For"] = tt.forwarded
+		}
+		clients.Of(r)
+		if n := strings.Count(log.String(), "level=WARN"); n != tt.warnings {
+			t.Errorf("%s: %d warnings, want %d", tt.name, n, tt.warnings)
+		}
+	}
+	if !strings.Contains(log.String(), "peer=10.0.0.2\n") {
+		t.Errorf("logged %s", &log)
 	}
 }

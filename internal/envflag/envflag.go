@@ -1,30 +1,48 @@
-// Package envflag gives each flag of a program a twin in the environment.
+// Package envflag gives each flag of a program a twin in the environment, and
+// warns of what looks like one and is none.
 package envflag
 
 import (
 	"flag"
 	"fmt"
+	"log/slog"
+	"slices"
 	"strings"
 )
+
+// Env is the environment. Getenv is [os.Getenv], and Prefix is what the names of
+// the twins begin with.
+type Env struct {
+	Prefix string
+	Getenv func(string) string
+
+	known []string // the names that are read
+}
+
+// Get is the value of a variable that is no flag's twin, or empty.
+func (e *Env) Get(name string) string {
+	e.known = append(e.known, name)
+	return e.Getenv(name)
+}
 
 // Parse parses args and then, for each flag that they do not give, its twin in
 // the environment: prefix and the flag's name in capitals, APP_TOKEN_TTL for
 // -token-ttl. A twin that is empty counts as not there, and one whose flag is
-// given is not looked at. Whatever is left after the flags is an error. An
-// error is one line that names the flag or the variable.
-func Parse(flags *flag.FlagSet, prefix string, args []string, getenv func(string) string) error {
+// given does not count. Whatever is left after the flags is an error. An error
+// is one line that names the flag or the variable.
+func (e *Env) Parse(flags *flag.FlagSet, args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if flags.NArg() > 0 {
-		return fmt.Errorf("unknown argument %q", flags.Arg(0))
+	if n := flags.NArg(); n > 0 {
+		return unknownArgument(flags, args[:len(args)-n])
 	}
 	given := make(map[string]bool)
 	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	var first error
 	flags.VisitAll(func(f *flag.Flag) {
-		name := prefix + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
-		value := getenv(name)
+		name := e.Prefix + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		value := e.Get(name)
 		if value == "" || given[f.Name] || first != nil {
 			return
 		}
@@ -33,4 +51,78 @@ func Parse(flags *flag.FlagSet, prefix string, args []string, getenv func(string
 		}
 	})
 	return first
+}
+
+// unknownArgument is the error of an argument behind the flags. One behind a
+// flag that is true or false was meant as its value.
+func unknownArgument(flags *flag.FlagSet, before []string) error {
+	err := fmt.Errorf("unknown argument %q", flags.Arg(0))
+	if len(before) == 0 {
+		return err
+	}
+	f := flags.Lookup(strings.TrimLeft(before[len(before)-1], "-"))
+	if f == nil {
+		return err
+	}
+	if is, ok := f.Value.(interface{ IsBoolFlag() bool }); ok && is.IsBoolFlag() {
+		return fmt.Errorf("%w: -%s is written -%[2]s=true or -%[2]s=false", err, f.Name)
+	}
+	return err
+}
+
+// Warn warns, once Parse is done, of each variable in environ whose name begins
+// with the prefix and is not read, and says which was probably meant. Values are
+// not told: they may be secrets.
+func (e *Env) Warn(log *slog.Logger, environ []string) {
+	for _, pair := range environ {
+		name, _, _ := strings.Cut(pair, "=")
+		if !strings.HasPrefix(strings.ToUpper(name), e.Prefix) || slices.Contains(e.known, name) {
+			continue
+		}
+		attrs := []any{"name", name}
+		if meant := e.nearest(name); meant != "" {
+			attrs = append(attrs, "meant", meant)
+		}
+		log.Warn("nothing reads this variable of the environment", attrs...)
+	}
+}
+
+// nearest is the known name that is most like name, or empty if none is. Two are
+// alike if at most a third of their letters differ, or one is a part of the other.
+func (e *Env) nearest(name string) (nearest string) {
+	bare := func(name string) string {
+		return strings.ReplaceAll(strings.ToUpper(name)[len(e.Prefix):], "_", "")
+	}
+	from, least := bare(name), 0
+	for _, known := range e.known {
+		to := bare(known)
+		d := distance(from, to)
+		alike := d <= max(1, len(to)/3) || len(from) > 2 && (strings.Contains(to, from) || strings.Contains(from, to))
+		if alike && (nearest == "" || d < least) {
+			nearest, least = known, d
+		}
+	}
+	return nearest
+}
+
+// distance is how many letters are to be added, left out or changed to make b
+// of a (Levenshtein's).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		corner := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := corner
+			if a[i] != b[j] {
+				change++
+			}
+			corner = row[j+1]
+			row[j+1] = min(change, row[j]+1, corner+1)
+		}
+	}
+	return row[len(b)]
 }

@@ -5,6 +5,7 @@ package healthcheck
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -13,8 +14,9 @@ import (
 
 // Ask returns nil if GET /healthz is answered with 200 within five seconds. It
 // connects to addr as it is listened on: without a host, or with 0.0.0.0, it is
-// this machine's. With secure it speaks TLS.
-func Ask(ctx context.Context, addr string, secure bool) error {
+// this machine's. It speaks TLS to a service that does: in a container it is not
+// told the flags that the service was started with.
+func Ask(ctx context.Context, addr string) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	transport := &http.Transport{
@@ -26,21 +28,29 @@ func Ask(ctx context.Context, addr string, secure bool) error {
 		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true},
 		DisableKeepAlives: true,
 	}
-	url := "http://localhost/healthz"
-	if secure {
-		url = "https://localhost/healthz"
+	// TLS first: the service would log a plain request to its TLS as a fault.
+	status, err := get(ctx, transport, "https")
+	if errors.Is(err, http.ErrSchemeMismatch) || errors.As(err, new(tls.RecordHeaderError)) {
+		status, err = get(ctx, transport, "http")
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	response, err := transport.RoundTrip(request)
 	if err != nil {
 		return fmt.Errorf("not healthy: %w", err)
 	}
-	response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("not healthy: %s", response.Status)
+	if status != http.StatusOK {
+		return fmt.Errorf("not healthy: %d %s", status, http.StatusText(status))
 	}
 	return nil
+}
+
+func get(ctx context.Context, transport *http.Transport, scheme string) (status int, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://localhost/healthz", nil)
+	if err != nil {
+		return 0, err
+	}
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		return 0, err
+	}
+	response.Body.Close()
+	return response.StatusCode, nil
 }

@@ -16,7 +16,8 @@ import (
 const soon = 7 * 24 * time.Hour
 
 // Pair is a certificate chain and its key, of the PEM files Cert and Key. Flags
-// names the two flags, for the errors and the log.
+// names the two flags, for the errors and the log. A nil Pair is none: there is
+// nothing to load or to warn of.
 type Pair struct {
 	Cert, Key string
 	Flags     [2]string
@@ -32,6 +33,9 @@ type warning struct{ at, end time.Time }
 // Load reads the files. Its error names the flags, and leaves the pair that was
 // there.
 func (p *Pair) Load(context.Context) error {
+	if p == nil {
+		return nil
+	}
 	pair, err := tls.LoadX509KeyPair(p.Cert, p.Key)
 	if err != nil {
 		return fmt.Errorf("%s %s and %s %s: %w", p.Flags[0], p.Cert, p.Flags[1], p.Key, err)
@@ -51,6 +55,9 @@ func (p *Pair) End() time.Time { return p.loaded.Load().Leaf.NotAfter }
 // WarnOfEnd warns of a certificate that ends within a week, if a day has passed
 // since the last warning of it.
 func (p *Pair) WarnOfEnd() {
+	if p == nil {
+		return
+	}
 	now, end := time.Now(), p.End()
 	if last := p.warned.Load(); end.Sub(now) > soon || last != nil && last.end.Equal(end) && now.Sub(last.at) < 24*time.Hour {
 		return

@@ -1,7 +1,67 @@
-// Package logs keeps the lines of the log readable, whatever a client sends.
+// Package logs is the log: its format, and lines that stay readable whatever a
+// client sends.
+//
+// Each line has one form of time, RFC 3339 in UTC with milliseconds, and
+// durations as Go writes them, in both formats.
 package logs
 
-import "strings"
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+)
+
+// Config says how lines are written.
+type Config struct{ JSON bool }
+
+// Flags adds the flag that is read into c.
+func (c *Config) Flags(flags *flag.FlagSet) {
+	flags.Func("log-format", "`format` of the log, text or json (default text)", func(s string) error {
+		if s != "text" && s != "json" {
+			return errors.New("it must be text or json")
+		}
+		c.JSON = s == "json"
+		return nil
+	})
+}
+
+// New returns the logger, and makes it the default one: what a package says by
+// the standard library's log then has the same format.
+func (c *Config) New(w io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{ReplaceAttr: oneForm}
+	log := slog.New(slog.NewTextHandler(w, options))
+	if c.JSON {
+		log = slog.New(slog.NewJSONHandler(w, options))
+	}
+	slog.SetDefault(log)
+	return log
+}
+
+func oneForm(_ []string, a slog.Attr) slog.Attr {
+	switch a.Value.Kind() {
+	case slog.KindTime:
+		a.Value = slog.StringValue(a.Value.Time().UTC().Format("2006-01-02T15:04:05.000Z07:00"))
+	case slog.KindDuration:
+		a.Value = slog.StringValue(a.Value.Duration().Round(time.Microsecond).String())
+	}
+	return a
+}
+
+// Exit ends the program with an error: as a line of the log, if that is JSON,
+// since whoever reads it reads nothing else.
+func Exit(err error) {
+	if _, isJSON := slog.Default().Handler().(*slog.JSONHandler); isJSON {
+		slog.Error("ended by an error", "error", err)
+	} else {
+		fmt.Fprintln(os.Stderr, "simple-oauth2:", err)
+	}
+	os.Exit(1)
+}
 
 // Cut returns s, shortened to 64 bytes and an ellipsis if it is longer. A
 // client chooses the length of its username; the log does not grow with it.

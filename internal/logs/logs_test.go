@@ -1,8 +1,15 @@
 package logs_test
 
 import (
+	"errors"
+	"flag"
+	"io"
+	"log"
+	"net/netip"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"simple-oauth2/internal/logs"
 )
@@ -17,5 +24,44 @@ func TestCut(t *testing.T) {
 		if got := logs.Cut(tt.text); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
+	}
+}
+
+// TestFormats writes a line of each kind of value, also by the standard
+// library's log.
+func TestFormats(t *testing.T) {
+	for _, tt := range []struct{ args, line, standard string }{
+		{"", `level=WARN msg="a line" client=192.0.2.1 ends=2026-11-25T04:00:00.123Z took=1m30.5s error=fault`, `level=INFO msg=plain`},
+		{"-log-format text", `level=WARN msg="a line" client=192.0.2.1 ends=2026-11-25T04:00:00.123Z took=1m30.5s error=fault`, `level=INFO msg=plain`},
+		{"-log-format json", `"level":"WARN","msg":"a line","client":"192.0.2.1","ends":"2026-11-25T04:00:00.123Z","took":"1m30.5s","error":"fault"}`, `"level":"INFO","msg":"plain"}`},
+	} {
+		t.Run(tt.args, func(t *testing.T) {
+			var c logs.Config
+			flags := flag.NewFlagSet("", flag.ContinueOnError)
+			c.Flags(flags)
+			if err := flags.Parse(strings.Fields(tt.args)); err != nil {
+				t.Fatal(err)
+			}
+			var written strings.Builder
+			end := time.Date(2026, 11, 25, 5, 0, 0, 123456789, time.FixedZone("", 3600))
+			c.New(&written).Warn("a line", "client", netip.MustParseAddr("192.0.2.1"), "ends", end,
+				"took", 90*time.Second+500*time.Millisecond+time.Nanosecond, "error", errors.New("fault"))
+			log.Print("plain")
+			lines := strings.Split(written.String(), "\n")
+			if len(lines) != 3 || !strings.HasSuffix(lines[0], tt.line) || !strings.HasSuffix(lines[1], tt.standard) {
+				t.Fatalf("wrote %s, want %s, %s", &written, tt.line, tt.standard)
+			}
+			for _, line := range lines[:2] {
+				if !regexp.MustCompile(`^(time=|\{"time":")\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z[ "]`).MatchString(line) {
+					t.Errorf("the time of %s", line)
+				}
+			}
+		})
+	}
+	flags := flag.NewFlagSet("", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	new(logs.Config).Flags(flags)
+	if err := flags.Parse([]string{"-log-format", "xml"}); err == nil || !strings.HasSuffix(err.Error(), "-log-format: it must be text or json") {
+		t.Errorf("error %v", err)
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -52,7 +53,13 @@ type Config struct {
 
 // Flags adds the flags that are read into c.
 func (c *Config) Flags(flags *flag.FlagSet) {
-	flags.BoolVar(&c.On, "docs", true, "serve /docs and /openapi.json")
+	c.On = true
+	flags.BoolFunc("docs", "serve /docs and /openapi.json (default true)", func(s string) (err error) {
+		if c.On, err = strconv.ParseBool(s); err != nil {
+			return errors.New("it must be true or false")
+		}
+		return nil
+	})
 	flags.StringVar(&c.Assets, "docs-assets", "", "`folder` of an unpacked swagger-ui-dist, for a /docs that needs no internet")
 }
 

@@ -1,18 +1,21 @@
 package usersfile
 
 import (
+	"bufio"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"golang.org/x/crypto/bcrypt"
 )
 
 // Hash is the command simple-oauth2 hash: it reads a password, with or without
-// a line's end, and prints the hash that a users file takes.
-func Hash(args []string, stdin io.Reader, stdout io.Writer) error {
+// a line's end, and prints the hash that a users file takes. From a terminal it
+// reads a line, and says so on stderr.
+func Hash(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("hash", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	cost := flags.Int("cost", 12, "")
@@ -27,6 +30,14 @@ func Hash(args []string, stdin io.Reader, stdout io.Writer) error {
 	}
 	if *cost < bcrypt.MinCost || *cost > MaxCost {
 		return fmt.Errorf("-cost %d: it must be from %d to %d", *cost, bcrypt.MinCost, MaxCost)
+	}
+	if isTerminal(stdin) {
+		fmt.Fprintln(stderr, "Type the password, which will be visible, and end it with Enter:")
+		line, err := bufio.NewReader(stdin).ReadString('\n')
+		if err != nil && err != io.EOF {
+			return err
+		}
+		stdin = strings.NewReader(line)
 	}
 	text, err := io.ReadAll(stdin)
 	if err != nil {
@@ -45,4 +56,14 @@ func Hash(args []string, stdin io.Reader, stdout io.Writer) error {
 	}
 	_, err = fmt.Fprintf(stdout, "%s\n", hash)
 	return err
+}
+
+func isTerminal(stdin io.Reader) bool {
+	file, ok := stdin.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := file.Stat()
+	null, _ := os.Stat(os.DevNull) // a device too
+	return err == nil && info.Mode()&os.ModeCharDevice != 0 && !os.SameFile(info, null)
 }
