@@ -160,6 +160,11 @@ func (s *stage) checkIdentity(b *backend) {
 			s.t.Errorf("/items/1 with %q and no token: %d", headers, status)
 		}
 	}
+	for _, headers := range [][]string{{s.bearer("jane"), s.bearer("zoe")}, {"Authorization: Bearer nonsense", s.bearer("jane")}} {
+		if status, _, _ := s.send("GET", "/items/1", headers, ""); status != 401 && status != 400 || b.take() != nil {
+			s.t.Errorf("two tokens: %d", status)
+		}
+	}
 	// A header that Connection names is dropped on the way.
 	for _, names := range []string{"Remote-User", "close, remote-user,REMOTE-SCOPE"} {
 		s.send("GET", "/items/1", []string{"Connection: " + names, s.bearer("jane")}, "")

@@ -1,0 +1,3 @@
+module simple-oauth2/examples/go-middleware
+
+go 1.26.0
