@@ -10,6 +10,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -37,6 +38,7 @@ import (
 
 	"simple-oauth2/internal/admission"
 	"simple-oauth2/internal/clientaddr"
+	"simple-oauth2/internal/clientauth"
 	"simple-oauth2/internal/cors"
 	"simple-oauth2/internal/openapitest"
 	"simple-oauth2/internal/swaggerui"
@@ -73,6 +75,8 @@ func testUsers() string {
 	"alice": {"full_name": "Alice Wonderson", "email": "alice@example.com", "disabled": true, "hashed_password": "` + hashOf("secret2") + `"},
 	"scopey": {"hashed_password": "` + hashOf("secret3") + `", "scopes": ["items:read", "items:write"]},
 	"gate": {"hashed_password": "` + hashOf("secret4") + `", "scopes": ["introspect"]},
+	"shut": {"hashed_password": "` + hashOf("battery staple") + `", "scopes": ["introspect"], "disabled": true},
+	"items service": {"hashed_password": "` + hashOf("battery staple") + `", "scopes": ["introspect"]},
 	"long": {"hashed_password": "` + hashOf(strings.Repeat("x", 72)) + `"}
 }`
 }
@@ -106,6 +110,7 @@ func newService(t testing.TB, usersJSON string) *service {
 		clients:   &clientaddr.Clients{Proxies: clientaddr.Proxies{netip.MustParsePrefix("10.0.0.0/8")}, Log: log},
 		log:       log,
 	}
+	s.auth.services = clientauth.New(log, s.auth.users.find, s.auth.users.authenticate, (*storedUser).client)
 	if err := s.auth.users.load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -313,6 +318,10 @@ func TestEndpoints(t *testing.T) {
 	}
 	tokenHeaders := map[string]string{"Cache-Control": "no-store", "Pragma": "no-cache", "Content-Type": "application/json"}
 	bearer := map[string]string{"WWW-Authenticate": "Bearer"}
+	basic := func(text string) string { return "Basic " + base64.StdEncoding.EncodeToString([]byte(text)) }
+	noClient := refused(`"Incorrect client credentials"`, "invalid_client", "Incorrect client credentials")
+	basicChallenge := map[string]string{"WWW-Authenticate": `Basic realm="simple-oauth2"`, "Cache-Control": "no-store"}
+	twoWays := refused(`"More than one way of authentication is used"`, "invalid_request", "More than one way of authentication is used")
 	johndoe := `{"username":"johndoe","email":"johndoe@example.com","full_name":"John Doe","disabled":false}`
 
 	s := newService(t, testUsers())
@@ -398,6 +407,10 @@ func TestEndpoints(t *testing.T) {
 		// POST /revoke
 		{"revoke", "POST /revoke", urlencoded, "token={johndoe}", "", 200, tokenHeaders, `{}`},
 		{"revoke, with a hint", "POST /revoke", urlencoded, "token={johndoe}&token_type_hint=refresh_token", "", 200, nil, `{}`},
+		{"revoke, by client credentials in a Basic header", "POST /revoke", urlencoded, "token={johndoe}", basic("app:any"), 200, nil, `{}`},
+		{"revoke, by client credentials in the form", "POST /revoke", urlencoded, "token={johndoe}&client_id=app&client_secret=any", "", 200, nil, `{}`},
+		{"revoke, by a client that names itself", "POST /revoke", urlencoded, "token={johndoe}&client_id=app", "", 200, nil, `{}`},
+		{"revoke, by its own bearer token", "POST /revoke", urlencoded, "token={johndoe}", "Bearer {johndoe}", 200, nil, `{}`},
 		{"revoke, unknown token", "POST /revoke", urlencoded, "token=nonsense", "", 200, tokenHeaders, `{}`},
 		{"revoke, no token", "POST /revoke", urlencoded, "", "", 422, tokenHeaders, lacks("token")},
 		{"revoke, token in the query", "POST /revoke?token=x", urlencoded, "", "", 422, nil, lacks("token")},
@@ -423,6 +436,27 @@ func TestEndpoints(t *testing.T) {
 		{"introspect, scope may be held, was not asked for", "POST /introspect", urlencoded, "token={johndoe}", "Bearer {gate}", 403,
 			map[string]string{"WWW-Authenticate": `Bearer error="insufficient_scope", scope="introspect"`}, refused(`"Not enough permissions"`, "insufficient_scope", "Not enough permissions")},
 		{"introspect, scope may not be held", "POST /introspect", urlencoded, "token={johndoe}", "Bearer {johndoe introspect}", 403, nil, refused(`"Not enough permissions"`, "insufficient_scope", "Not enough permissions")},
+		{"introspect, Basic", "POST /introspect", urlencoded, "token={scopey items:read}", basic("gate:secret4"), 200, tokenHeaders,
+			`{"active":true,"username":"scopey","sub":"scopey","scope":"items:read","token_type":"bearer","iat":1700000000,"exp":1700001800}`},
+		{"introspect, Basic, unknown token", "POST /introspect", urlencoded, "token=nonsense", basic("gate:secret4"), 200, nil, `{"active":false}`},
+		{"introspect, Basic, as it is", "POST /introspect", urlencoded, "token=nonsense", basic("items service:battery staple"), 200, nil, `{"active":false}`},
+		{"introspect, Basic, with plus", "POST /introspect", urlencoded, "token=nonsense", basic("items+service:battery+staple"), 200, nil, `{"active":false}`},
+		{"introspect, Basic, with percent", "POST /introspect", urlencoded, "token=nonsense", basic("items%20service:battery%20staple"), 200, nil, `{"active":false}`},
+		{"introspect, client in the form", "POST /introspect", urlencoded, "token=nonsense&client_id=gate&client_secret=secret4", "", 200, nil, `{"active":false}`},
+		{"introspect, client in a multipart form", "POST /introspect", "multipart/form-data; boundary=B", part + "token\r\n\r\nx\r\n" + part + "client_id\r\n\r\ngate\r\n" + part + "client_secret\r\n\r\nsecret4\r\n--B--\r\n", "", 200, nil, `{"active":false}`},
+		{"introspect, Basic, and the client names itself", "POST /introspect", urlencoded, "token=nonsense&client_id=gate", basic("gate:secret4"), 200, nil, `{"active":false}`},
+		{"introspect, Basic, wrong secret", "POST /introspect", urlencoded, "token=nonsense", basic("gate:secret"), 401, basicChallenge, noClient},
+		{"introspect, Basic, unknown client", "POST /introspect", urlencoded, "token=nonsense", basic("nobody:secret"), 401, basicChallenge, noClient},
+		{"introspect, Basic, no colon", "POST /introspect", urlencoded, "token=nonsense", basic("gate"), 401, basicChallenge, noClient},
+		{"introspect, Basic, a user who may not hold the scope", "POST /introspect", urlencoded, "token={johndoe}", basic("johndoe:secret"), 401, basicChallenge, noClient},
+		{"introspect, Basic, a disabled user", "POST /introspect", urlencoded, "token={johndoe}", basic("shut:battery staple"), 401, basicChallenge, noClient},
+		{"introspect, client in the form, wrong secret", "POST /introspect", urlencoded, "token=nonsense&client_id=gate&client_secret=secret", "", 401, basicChallenge, noClient},
+		{"introspect, client in the form, without a name", "POST /introspect", urlencoded, "token=nonsense&client_secret=secret4", "", 401, basicChallenge, noClient},
+		{"introspect, client in the form, without a secret", "POST /introspect", urlencoded, "token=nonsense&client_id=gate", "", 401, bearer, refused(`"Not authenticated"`, "invalid_token", "Not authenticated")},
+		{"introspect, client in the query", "POST /introspect?client_id=gate&client_secret=secret4", urlencoded, "token=nonsense", "", 401, bearer, refused(`"Not authenticated"`, "invalid_token", "Not authenticated")},
+		{"introspect, Basic and the form", "POST /introspect", urlencoded, "token=nonsense&client_id=gate&client_secret=secret4", basic("gate:secret4"), 400, tokenHeaders, twoWays},
+		{"introspect, a bearer token and the form", "POST /introspect", urlencoded, "token=nonsense&client_id=gate&client_secret=secret4", "Bearer {gate introspect}", 400, tokenHeaders, twoWays},
+		{"introspect, client_secret twice", "POST /introspect", urlencoded, "token=x&client_id=gate&client_secret=secret4&client_secret=x", "", 422, nil, repeated("client_secret")},
 
 		// /auth
 		{"auth", "GET /auth", "", "", "Bearer {johndoe}", 200, map[string]string{"Remote-User": "johndoe", "Remote-Name": "John Doe", "Remote-Email": "johndoe@example.com", "Remote-Scope": "", "Content-Type": ""}, ""},
@@ -494,7 +528,7 @@ func TestEndpoints(t *testing.T) {
 			}
 		})
 	}
-	for _, secret := range []string{"secret", "hunter2", hashOf("secret")} {
+	for _, secret := range []string{"secret", "hunter2", "staple", hashOf("secret")} {
 		if strings.Contains(s.log.String(), secret) {
 			t.Errorf("the log holds %q", secret)
 		}
@@ -808,6 +842,92 @@ func TestIntrospectItself(t *testing.T) {
 		tt.change()
 		if w := s.post("/introspect", "token="+token, token); w.Code != tt.status || w.Body.String() != tt.want {
 			t.Errorf("%s: %d %s, want %d %s", tt.name, w.Code, w.Body, tt.status, tt.want)
+		}
+	}
+}
+
+// introspectAs asks about a token with a name and a secret in HTTP Basic.
+func (s *service) introspectAs(name, secret, token string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest("POST", "/introspect", strings.NewReader("token="+token))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.SetBasicAuth(name, secret)
+	return s.do(r)
+}
+
+// TestClientCredentials guesses at client credentials, and changes the users
+// between requests.
+func TestClientCredentials(t *testing.T) {
+	s := newService(t, testUsers())
+	token := s.login("scopey")
+	gate := func(rest string) func() {
+		return func() {
+			s.write(`{"scopey": {"hashed_password": "` + hashOf("secret3") + `"}` + rest + `}`)
+			if err := s.auth.users.load(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	fresh := newHashOf("fresh")
+	wait := func() { s.clock = s.clock.Add(time.Minute) }
+	for _, tt := range []struct {
+		name, secret string
+		before       func()
+		status       int
+	}{
+		{"right", "secret4", nil, 200},
+		{"hashed anew", "secret4", gate(`, "gate": {"hashed_password": "` + newHashOf("secret4") + `", "scopes": ["introspect"]}`), 200},
+		{"another password", "secret4", gate(`, "gate": {"hashed_password": "` + fresh + `", "scopes": ["introspect"]}`), 401},
+		{"the new one", "fresh", nil, 200},
+		{"the scope withdrawn", "fresh", gate(`, "gate": {"hashed_password": "` + fresh + `"}`), 401},
+		{"disabled", "secret4", gate(`, "gate": {"hashed_password": "` + hashOf("secret4") + `", "scopes": ["introspect"], "disabled": true}`), 401},
+		{"enabled", "secret4", gate(`, "gate": {"hashed_password": "` + hashOf("secret4") + `", "scopes": ["introspect"]}`), 200},
+		{"removed", "secret4", gate(""), 401},
+		{"back again", "secret4", gate(`, "gate": {"hashed_password": "` + hashOf("secret4") + `", "scopes": ["introspect"]}`), 200},
+		{"a guess", "guess", nil, 401},
+		{"another guess", "guess", nil, 401},
+		{"one too many", "guess", nil, 401},
+		{"the right one after three guesses", "secret4", nil, 429},
+		{"and after a minute", "secret4", wait, 200},
+	} {
+		if tt.before != nil {
+			tt.before()
+		}
+		if w := s.introspectAs("gate", tt.secret, token); w.Code != tt.status {
+			t.Errorf("%s: %d %s, want %d", tt.name, w.Code, w.Body, tt.status)
+		}
+	}
+	const login = "username=gate&password=secret4"
+	t.Run("guessing here is guessing there", func(t *testing.T) {
+		for range 3 {
+			s.introspectAs("g%61te", "guess", token)
+		}
+		if w := s.post("/token", login, ""); w.Code != 429 {
+			t.Errorf("login after three guesses: %d", w.Code)
+		}
+		wait()
+		if w := s.post("/token", login, ""); w.Code != 200 {
+			t.Fatalf("login a minute later: %d", w.Code)
+		}
+		for range 3 {
+			s.post("/token", "username=gate&password=guess", "")
+		}
+		r := httptest.NewRequest("POST", "/introspect", strings.NewReader("token=x&client_id=gate&client_secret=secret5"))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		if w := s.do(r); w.Code != 429 || !strings.Contains(w.Body.String(), `"error":"temporarily_unavailable"`) {
+			t.Errorf("introspection after three wrong logins: %d %s", w.Code, w.Body)
+		}
+	})
+	t.Run("two headers", func(t *testing.T) {
+		r := httptest.NewRequest("POST", "/introspect", strings.NewReader("token=x"))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.Header["Authorization"] = []string{"Bearer x", "Bearer x"}
+		if w := s.do(r); w.Code != 400 || !strings.Contains(w.Body.String(), `"error":"invalid_request"`) {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+	})
+	for _, secret := range []string{"secret4", "secret5", "fresh", "guess"} {
+		if strings.Contains(s.log.String(), secret) {
+			t.Errorf("the log holds %q", secret)
 		}
 	}
 }

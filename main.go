@@ -40,6 +40,7 @@ import (
 	"simple-oauth2/internal/answer"
 	"simple-oauth2/internal/background"
 	"simple-oauth2/internal/clientaddr"
+	"simple-oauth2/internal/clientauth"
 	"simple-oauth2/internal/cors"
 	"simple-oauth2/internal/envflag"
 	"simple-oauth2/internal/etcd"
@@ -64,7 +65,7 @@ func routes(a *auth, docs []swaggerui.Page) []router.Route {
 		a.protocol("POST", "/token", depends(passwordForm, a.login)),
 		a.resource("GET", "/users/me", depends(a.currentActiveUser, readUsersMe)),
 		a.protocol("POST", "/revoke", depends(tokenForm, a.revoke)),
-		a.protocol("POST", "/introspect", depends(a.introspection, a.introspect)),
+		a.protocol("POST", "/introspect", depends(a.tokenInQuestion, a.introspect)),
 		{Path: guardPath, Handler: gateway.Handler(a.handler(depends(a.guarded, tellGateway), false))},
 		a.resource("GET", "/healthz", depends(a.storeStatus, healthz)),
 		a.resource("GET", "/livez", func(w http.ResponseWriter, r *http.Request) error { return healthz(w, r, "") }),
@@ -185,6 +186,7 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 		clients:   &clientaddr.Clients{Proxies: cfg.proxies, Log: log},
 		log:       log,
 	}
+	a.services = clientauth.New(log, a.users.find, a.users.authenticate, (*storedUser).client)
 	pages, err := cfg.docs.Pages(docs, func() []string { return a.users.loaded.Load().scopes })
 	if err != nil {
 		return err

@@ -5,18 +5,20 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"simple-oauth2/internal/admission"
 	"simple-oauth2/internal/answer"
 	"simple-oauth2/internal/clientaddr"
+	"simple-oauth2/internal/clientauth"
 	"simple-oauth2/internal/form"
 	"simple-oauth2/internal/gateway"
+	"simple-oauth2/internal/introspection"
 	"simple-oauth2/internal/logs"
 	"simple-oauth2/internal/router"
 	"simple-oauth2/internal/tokens"
@@ -31,6 +33,7 @@ type auth struct {
 	now       func() time.Time
 	admission *admission.Admission
 	clients   *clientaddr.Clients
+	services  *clientauth.Clients[*storedUser]
 	log       *slog.Logger
 }
 
@@ -177,10 +180,7 @@ func passwordForm(r *http.Request) (passwordRequestForm, error) {
 	}
 	code, faults := "invalid_request", []form.Fault(nil)
 	if grant := fields["grant_type"]; grant != "" && grant != "password" {
-		const pattern = "^password$"
-		code = "unsupported_grant_type"
-		faults = append(faults, form.Fault{Type: "string_pattern_mismatch", Loc: []string{"body", "grant_type"},
-			Msg: "String should match pattern '" + pattern + "'", Input: grant, Ctx: map[string]string{"pattern": pattern}})
+		code, faults = "unsupported_grant_type", append(faults, form.Mismatch("grant_type", grant, "^password$"))
 	}
 	faults = append(faults, form.Missing(fields, "username", "password")...)
 	if len(faults) > 0 {
@@ -249,23 +249,23 @@ func (a *auth) issue(ctx context.Context, user *storedUser, scope string) (strin
 
 // # POST /revoke and POST /introspect
 
-// tokenForm reads the form of RFC 7009 2.1 and RFC 7662 2.1: the token in
-// question. token_type_hint is accepted and not needed, as there is one type.
-func tokenForm(r *http.Request) (string, error) {
-	fields, err := readForm(r, "token", "token_type_hint")
+// tokenForm reads the form of RFC 7009 2.1 and RFC 7662 2.1. token_type_hint is not
+// needed, as there is one type. Only POST /introspect looks at the client's fields.
+func tokenForm(r *http.Request) (map[string]string, error) {
+	fields, err := readForm(r, "token", "token_type_hint", "client_id", "client_secret")
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	if faults := form.Missing(fields, "token"); faults != nil {
-		return "", errUnprocessable("invalid_request", faults...)
+		return nil, errUnprocessable("invalid_request", faults...)
 	}
-	return fields["token"], nil
+	return fields, nil
 }
 
 // revoke answers POST /revoke: from now on the token is worth nothing. Whoever
 // holds a token may end it; whether it was alive is not told (RFC 7009 2.2).
-func (a *auth) revoke(w http.ResponseWriter, r *http.Request, token string) error {
-	key := tokens.KeyOf(token)
+func (a *auth) revoke(w http.ResponseWriter, r *http.Request, fields map[string]string) error {
+	key := tokens.KeyOf(fields["token"])
 	record, err := a.tokens.Find(r.Context(), key)
 	if err != nil {
 		return err
@@ -280,18 +280,26 @@ func (a *auth) revoke(w http.ResponseWriter, r *http.Request, token string) erro
 	return nil
 }
 
-// introspection is the token in question, if who asks may know what it is: with
-// the scope introspect, or by sending the token itself as the bearer token.
-func (a *auth) introspection(r *http.Request) (token string, err error) {
-	if token, err = tokenForm(r); err != nil {
+// tokenInQuestion is the token of the form, if who asks may know what it is: by
+// client credentials of a user who may hold the scope introspect, by a bearer
+// token that has it, or by having the token itself as the bearer token.
+func (a *auth) tokenInQuestion(r *http.Request) (string, error) {
+	fields, err := tokenForm(r)
+	if err != nil {
 		return "", err
 	}
-	needed := []string{"introspect"}
-	if own, _ := bearerToken(r); own == token {
-		needed = nil
+	credentials, err := clientauth.Read(r.Header["Authorization"], fields["client_id"], fields["client_secret"])
+	switch bearer, _ := bearerToken(r); {
+	case err != nil:
+		err = &httpError{http.StatusBadRequest, err.Error(), "invalid_request", nil}
+	case credentials != nil:
+		err = errRefused(a.services.Authenticate(r.Context(), a.clients.Of(r), credentials, a.admission.Try))
+	case bearer == fields["token"]:
+		_, err = a.currentActiveUser(r)
+	default:
+		_, err = a.scoped("introspect")(r)
 	}
-	_, err = a.scoped(needed...)(r)
-	return token, err
+	return fields["token"], err
 }
 
 // introspect answers POST /introspect (RFC 7662 2.2): what the token in the
@@ -302,26 +310,18 @@ func (a *auth) introspect(w http.ResponseWriter, r *http.Request, token string) 
 		return err
 	}
 	if record == nil || !user.active() {
-		answer.JSON(w, http.StatusOK, map[string]bool{"active": false})
+		introspection.Inactive(w)
 		return nil
 	}
-	answer.JSON(w, http.StatusOK, struct {
-		Active    bool   `json:"active"`
-		Username  string `json:"username"`
-		Subject   string `json:"sub"`
-		Scope     string `json:"scope"`
-		TokenType string `json:"token_type"`
-		IssuedAt  int64  `json:"iat"`
-		ExpiresAt int64  `json:"exp"`
-	}{true, user.Username, user.Username, strings.Join(user.Scopes, " "), "bearer", record.Issued, record.Expires})
+	introspection.Active(w, user.Username, user.Scopes, record.Issued, record.Expires)
 	return nil
 }
 
 // # Errors
 
 // httpError is every answer but success: FastAPI's HTTPException and its
-// RequestValidationError. Detail is a sentence or, with status 422, the list of
-// form.Fault. Code is RFC 6749's or 6750's word for it; it is said by the protocol's
+// RequestValidationError. Detail is a sentence or, with status 422, form.Faults.
+// Code is RFC 6749's or 6750's word for it; it is said by the protocol's
 // endpoints alone, since FastAPI's resources do not say it.
 type httpError struct {
 	Status int
@@ -334,10 +334,9 @@ var (
 	errNotAuthenticated = &httpError{http.StatusUnauthorized, "Not authenticated", "invalid_token", map[string]string{"WWW-Authenticate": "Bearer"}}
 	errInactiveUser     = &httpError{http.StatusBadRequest, "Inactive user", "invalid_token", nil}
 	errInvalidGrant     = &httpError{http.StatusBadRequest, "Incorrect username or password", "invalid_grant", nil}
+	errInvalidClient    = &httpError{http.StatusUnauthorized, "Incorrect client credentials", "invalid_client", map[string]string{"WWW-Authenticate": `Basic realm="simple-oauth2"`}}
 	errTooLarge         = &httpError{http.StatusRequestEntityTooLarge, "Request body larger than 64 KiB", "invalid_request", nil}
-
-	errUnavailable = &httpError{http.StatusServiceUnavailable, "The tokens cannot be reached, try again later", "temporarily_unavailable", map[string]string{"Retry-After": "1"}}
-
+	errUnavailable      = &httpError{http.StatusServiceUnavailable, "The tokens cannot be reached, try again later", "temporarily_unavailable", map[string]string{"Retry-After": "1"}}
 	errNotFound         = &httpError{http.StatusNotFound, "Not Found", "", nil}
 	errMethodNotAllowed = &httpError{http.StatusMethodNotAllowed, "Method Not Allowed", "invalid_request", nil}
 )
@@ -348,9 +347,13 @@ func errInsufficientScope(scopes ...string) *httpError {
 	return &httpError{http.StatusForbidden, "Not enough permissions", "insufficient_scope", map[string]string{"WWW-Authenticate": challenge}}
 }
 
-// errRefused is the answer to a login whose password was not looked at.
+// errRefused is the answer to a client that is none, and to a login or client
+// whose password was not looked at.
 func errRefused(err error) error {
 	var refused *admission.Refused
+	if err == clientauth.ErrWrong {
+		return errInvalidClient
+	}
 	if !errors.As(err, &refused) {
 		return err
 	}
@@ -358,13 +361,13 @@ func errRefused(err error) error {
 	if refused.Reason == admission.Busy {
 		status = http.StatusServiceUnavailable
 	}
-	retryAfter := strconv.FormatInt(int64(refused.RetryAfter/time.Second), 10)
-	return &httpError{status, refused.Error(), "temporarily_unavailable", map[string]string{"Retry-After": retryAfter}}
+	retryAfter := map[string]string{"Retry-After": fmt.Sprint(int64(refused.RetryAfter / time.Second))}
+	return &httpError{status, refused.Error(), "temporarily_unavailable", retryAfter}
 }
 
 // errUnprocessable is FastAPI's answer to a form that lacks something.
 func errUnprocessable(code string, faults ...form.Fault) *httpError {
-	return &httpError{http.StatusUnprocessableEntity, faults, code, nil}
+	return &httpError{http.StatusUnprocessableEntity, form.Faults(faults), code, nil}
 }
 
 // readForm is the form in r's body; a field that was not sent is empty.
@@ -380,17 +383,7 @@ func readForm(r *http.Request, names ...string) (map[string]string, error) {
 }
 
 // Error is the error_description of RFC 6749 5.2: the detail as a text.
-func (e *httpError) Error() string {
-	faults, ok := e.Detail.([]form.Fault)
-	if !ok {
-		return e.Detail.(string)
-	}
-	var sentences []string
-	for _, fault := range faults {
-		sentences = append(sentences, fault.Error())
-	}
-	return strings.Join(sentences, "; ")
-}
+func (e *httpError) Error() string { return fmt.Sprint(e.Detail) }
 
 // resource is a route whose errors are FastAPI's alone.
 func (a *auth) resource(method, path string, run endpoint) router.Route {

@@ -49,6 +49,11 @@ func (u *storedUser) allowed(scopes []string) (held []string) {
 	return held
 }
 
+// client is the stored hash, and whether the user may authenticate as a client.
+func (u *storedUser) client() (hash []byte, may bool) {
+	return u.hash, u.active() && slices.Contains(u.scopes, "introspect")
+}
+
 // demonstration is the tutorial's fake_users_db: johndoe, whose password is
 // secret, and alice, whose password is secret2 and who is disabled.
 const demonstration = `{

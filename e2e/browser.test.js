@@ -104,14 +104,17 @@ async function execute(page) {
   return { status: response.status(), shown: await shown.innerText() };
 }
 
+// bearer is the part of the dialog Authorize for tokens; the other is for HTTP Basic.
+const bearer = ".modal-ux .auth-container:has-text('OAuth2PasswordBearer')";
+
 async function authorize(page, username, password) {
   await page.locator(".scheme-container .authorize").click();
   await page.locator("#oauth_username").fill(username);
   await page.locator("#oauth_password").fill(password);
-  await page.locator(".modal-ux .modal-btn.authorize").click();
+  await page.locator(`${bearer} .modal-btn.authorize`).click();
 }
 
-const logoutButton = (page) => page.locator(".modal-ux button", { hasText: "Logout" });
+const logoutButton = (page) => page.locator(`${bearer} button`, { hasText: "Logout" });
 const close = (page) => page.locator(".modal-ux .close-modal").click();
 
 async function logout(page) {
@@ -130,7 +133,7 @@ async function tutorial(page, name) {
   await page.locator(".modal-ux .errors", { hasText: "Incorrect username or password" }).waitFor();
   await shoot(page, `${name}-wrong`);
   await page.locator("#oauth_password").fill("secret");
-  await page.locator(".modal-ux .modal-btn.authorize").click();
+  await page.locator(`${bearer} .modal-btn.authorize`).click();
   await logoutButton(page).waitFor();
   await shoot(page, `${name}-authorized`);
   await close(page);
@@ -236,7 +239,7 @@ test("the scopes of the users can be chosen", async (t) => {
   const granted = page.waitForResponse((response) => response.url() === `${origin}/token`);
   await page.locator("#oauth_username").fill("jane");
   await page.locator("#oauth_password").fill("correct horse");
-  await page.locator(".modal-ux .modal-btn.authorize").click();
+  await page.locator(`${bearer} .modal-btn.authorize`).click();
   assert.equal((await (await granted).json()).scope, "items:read");
 });
 

@@ -30,6 +30,18 @@ type Fault struct {
 // Error makes a Fault an error. It holds nothing of what the client sent.
 func (f Fault) Error() string { return strings.Join(f.Loc, ".") + ": " + f.Msg }
 
+// Faults are all that is wrong with a form.
+type Faults []Fault
+
+// Error is the errors of all, in a line.
+func (f Faults) Error() string {
+	sentences := make([]string, len(f))
+	for i, fault := range f {
+		sentences[i] = fault.Error()
+	}
+	return strings.Join(sentences, "; ")
+}
+
 // Parse returns the named fields of the form in r's body, which may be
 // application/x-www-form-urlencoded or multipart/form-data; a field that was
 // not sent is "". With any other type of body, or none, there are no fields.
@@ -72,6 +84,12 @@ func Missing(fields map[string]string, names ...string) (faults []Fault) {
 		}
 	}
 	return faults
+}
+
+// Mismatch is a Fault for a field that is no secret and does not match a pattern.
+func Mismatch(name, value, pattern string) Fault {
+	return Fault{Type: "string_pattern_mismatch", Loc: []string{"body", name}, Msg: "String should match pattern '" + pattern + "'",
+		Input: value, Ctx: map[string]string{"pattern": pattern}}
 }
 
 type collector struct {

@@ -1,0 +1,279 @@
+// Package clientauth knows the clients that send their name and secret with
+// each request (RFC 6749 2.3.1), in HTTP Basic or in the form. A client is a
+// user who may be one, and the secret is the user's password.
+//
+// In Basic the RFC wants both parts form-encoded, and half of the libraries send
+// them as they are. So the pair is taken as it came and then, if that differs,
+// form-decoded; one request is one guess all the same. A request that uses two
+// ways is refused (RFC 6749 2.3): who checks one of them and who goes by the
+// other would not mean the same client.
+//
+// A password check is slow on purpose, and goes through admission as a login
+// does. What was right is remembered, so that the next request does not pay:
+//
+//   - What is kept is the HMAC of the name, the secret and the user's stored hash,
+//     under a key that is drawn at the start and kept nowhere; never a secret.
+//     Another stored hash makes another HMAC, and whether the user may be a client
+//     is asked at each request, so that a change of the users holds from the next
+//     request on.
+//   - It holds for the address that was right, and until that address sends
+//     another secret for the name; then the right one is checked again. Else the
+//     memory would tell a guesser, as fast as requests are answered, what admission
+//     tells by a few checks a second.
+//   - At most 4096 pairs of name and address are kept, in one megabyte; beyond that
+//     chance decides which one has to be checked again.
+//
+// Requests with the same credentials from one address that arrive while these are
+// checked wait for that check, so that a gateway that starts with hundreds of
+// requests costs one. The check goes on while any of them waits.
+//
+// Admission counts a guess under the name that the last pair has. So a name as
+// plain as most has one count, here and at a login, however it is encoded. One that
+// itself has a plus or a percent sign has two, by the way that it is sent: to
+// count it under the name that exists would tell which names do.
+package clientauth
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+
+	"simple-oauth2/internal/logs"
+)
+
+var (
+	// ErrWrong is the error of credentials that are not those of a client.
+	ErrWrong = errors.New("Incorrect client credentials")
+	// ErrTwoWays is the error of a request that authenticates in more than one way.
+	ErrTwoWays = errors.New("More than one way of authentication is used")
+)
+
+// Credentials are a name and a secret, read in the ways that they may be meant.
+// There is none if what was sent is no name and secret.
+type Credentials []pair
+
+type pair struct{ name, secret string }
+
+// counted is the name under which a guess is counted.
+func (c Credentials) counted() string { return c[len(c)-1].name }
+
+// Read is the credentials of a request with these Authorization headers and
+// these fields client_id and client_secret in its form, which are empty if they
+// were not sent. They are nil if there are none: there is no header, or one of
+// another scheme. The error is ErrTwoWays.
+func Read(authorization []string, id, secret string) (Credentials, error) {
+	if len(authorization) > 1 || len(authorization) == 1 && secret != "" {
+		return nil, ErrTwoWays
+	}
+	if secret != "" {
+		return Credentials{{id, secret}}, nil
+	}
+	if len(authorization) == 0 {
+		return nil, nil
+	}
+	scheme, encoded, _ := strings.Cut(authorization[0], " ")
+	if !strings.EqualFold(scheme, "Basic") {
+		return nil, nil
+	}
+	text, err := base64.StdEncoding.DecodeString(strings.TrimLeft(encoded, " "))
+	name, secret, found := strings.Cut(string(text), ":")
+	if err != nil || !found || name == "" || secret == "" {
+		return Credentials{}, nil
+	}
+	plain := pair{name, secret}
+	name, errName := url.QueryUnescape(name)
+	secret, errSecret := url.QueryUnescape(secret)
+	if decoded := (pair{name, secret}); errName == nil && errSecret == nil && decoded != plain {
+		return Credentials{plain, decoded}, nil
+	}
+	return Credentials{plain}, nil
+}
+
+// Clients are the users who may be clients. Make it with New.
+type Clients[User any] struct {
+	log   *slog.Logger
+	find  func(name string) (User, bool)
+	check func(name, secret string) (User, bool)
+	may   func(User) (hash []byte, may bool)
+	key   []byte
+
+	mu       sync.Mutex
+	verdicts map[place]*verdict // being made, or of a right secret
+}
+
+const mostVerdicts = 4096
+
+type place struct {
+	name   string
+	client netip.Addr
+}
+
+type mac [sha256.Size]byte
+
+// verdict is what a check says of credentials.
+type verdict struct {
+	of      [2]mac // of the pairs, with the hashes that the users had at the start
+	waiting int    // callers
+	cancel  context.CancelFunc
+
+	done  chan struct{} // closed when the rest is known
+	right mac           // of the pair that was right, or zero; mu guards it
+	err   error         // Authenticate's
+}
+
+// New returns the clients among some users: find is the user of a name; check
+// is the same if the secret is theirs, and slow; may is a user's stored hash, and
+// whether the user may be a client. The log is told the outcome of each check.
+func New[User any](log *slog.Logger, find func(name string) (User, bool), check func(name, secret string) (User, bool), may func(User) (hash []byte, may bool)) *Clients[User] {
+	key := make([]byte, sha256.Size)
+	rand.Read(key)
+	return &Clients[User]{log: log, find: find, check: check, may: may, key: key, verdicts: make(map[place]*verdict)}
+}
+
+// Try runs a check in its turn and returns what it says, or an error if it was
+// not run. It is admission's.
+type Try func(ctx context.Context, client netip.Addr, username string, check func() bool) (bool, error)
+
+// Authenticate returns nil if the credentials, sent from an address, are those
+// of a client. The error is ErrWrong, also for a right secret of a user who may
+// not be one, or try's.
+func (c *Clients[User]) Authenticate(ctx context.Context, client netip.Addr, given Credentials, try Try) error {
+	if len(given) == 0 {
+		return ErrWrong
+	}
+	var macs [2]mac
+	var mays [2]bool
+	for i, p := range given {
+		var hash []byte
+		if user, known := c.find(p.name); known {
+			hash, mays[i] = c.may(user)
+		}
+		macs[i] = c.mac(p, hash)
+	}
+	at := place{given.counted(), client}
+	c.mu.Lock()
+	v := c.verdicts[at]
+	if v == nil || !v.isOf(macs) {
+		v = c.begin(at, macs, given, try)
+	}
+	if right := v.right; right != (mac{}) {
+		c.mu.Unlock()
+		if mays[slices.Index(macs[:], right)] {
+			return nil
+		}
+		return ErrWrong
+	}
+	v.waiting++
+	c.mu.Unlock()
+
+	// A caller that hangs up is answered with the others, but does not count.
+	stop := context.AfterFunc(ctx, func() { c.leave(at, v) })
+	defer stop()
+	<-v.done
+	return v.err
+}
+
+// isOf says whether the verdict is one of the same credentials. It wants mu
+// locked, as all below.
+func (v *verdict) isOf(macs [2]mac) bool {
+	if v.right != (mac{}) {
+		return v.right == macs[0] || v.right == macs[1]
+	}
+	return v.of == macs
+}
+
+// begin lets the credentials be checked. Nobody else waits for a verdict on
+// others of that place, or remembers it.
+func (c *Clients[User]) begin(at place, macs [2]mac, given Credentials, try Try) *verdict {
+	for other := range c.verdicts {
+		if len(c.verdicts) < mostVerdicts {
+			break
+		}
+		delete(c.verdicts, other)
+	}
+	ctx, cancel := context.WithCancel(context.Background()) // one caller's end is not the check's
+	v := &verdict{of: macs, cancel: cancel, done: make(chan struct{})}
+	at.name = strings.Clone(at.name) // a part of what has the secret
+	c.verdicts[at] = v
+	go func() {
+		defer cancel()
+		defer close(v.done)
+		right, err := c.try(ctx, at, given, try)
+		v.err = err
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if v.right = right; right == (mac{}) {
+			c.drop(at, v)
+		}
+	}()
+	return v
+}
+
+// leave is called when a caller has hung up.
+func (c *Clients[User]) leave(at place, v *verdict) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if v.waiting--; v.waiting == 0 && v.right == (mac{}) {
+		c.drop(at, v)
+		v.cancel()
+	}
+}
+
+func (c *Clients[User]) drop(at place, v *verdict) {
+	if c.verdicts[at] == v {
+		delete(c.verdicts, at)
+	}
+}
+
+// try checks the credentials in their turn. It returns the MAC of the pair that
+// is right, if one is, and Authenticate's error.
+func (c *Clients[User]) try(ctx context.Context, at place, given Credentials, try Try) (is mac, err error) {
+	may := false
+	right, err := try(ctx, at.client, at.name, func() bool {
+		for _, p := range given {
+			if user, ok := c.check(p.name, p.secret); ok {
+				var hash []byte
+				hash, may = c.may(user)
+				is = c.mac(p, hash)
+				return true
+			}
+		}
+		return false
+	})
+	if err != nil {
+		return mac{}, err
+	}
+	log := c.log.With("username", logs.Cut(at.name), "client", at.client)
+	switch {
+	case !right:
+		log.Warn("login failed")
+		return mac{}, ErrWrong
+	case !may:
+		log.Warn("client refused: the password is right, but the user is disabled or may not hold the scope")
+		return is, ErrWrong
+	}
+	log.Info("client login")
+	return is, nil
+}
+
+// mac is the HMAC of a pair and a stored hash, each after its length.
+func (c *Clients[User]) mac(p pair, hash []byte) (m mac) {
+	text := make([]byte, 0, 256)
+	text = append(binary.AppendUvarint(text, uint64(len(p.name))), p.name...)
+	text = append(binary.AppendUvarint(text, uint64(len(p.secret))), p.secret...)
+	text = append(text, hash...)
+	h := hmac.New(sha256.New, c.key)
+	h.Write(text)
+	h.Sum(m[:0])
+	return m
+}

@@ -1,0 +1,34 @@
+package introspection_test
+
+import (
+	"net/http/httptest"
+	"testing"
+
+	"simple-oauth2/internal/introspection"
+)
+
+func TestAnswers(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		username string
+		scopes   []string
+		want     string
+	}{
+		{"scopes", "jane", []string{"items:read", "items:write"},
+			`{"active":true,"username":"jane","sub":"jane","scope":"items:read items:write","token_type":"bearer","iat":1700000000,"exp":1700001800}`},
+		{"no scope", "jane", nil, `{"active":true,"username":"jane","sub":"jane","scope":"","token_type":"bearer","iat":1700000000,"exp":1700001800}`},
+		{"a username that JSON escapes", "a\"b\\c<é", []string{"<&>"},
+			`{"active":true,"username":"a\"b\\c<é","sub":"a\"b\\c<é","scope":"<&>","token_type":"bearer","iat":1700000000,"exp":1700001800}`},
+	} {
+		w := httptest.NewRecorder()
+		introspection.Active(w, tt.username, tt.scopes, 1700000000, 1700001800)
+		if got := w.Body.String(); w.Code != 200 || got != tt.want || w.Header().Get("Content-Type") != "application/json" {
+			t.Errorf("%s: %d %s, want %s", tt.name, w.Code, got, tt.want)
+		}
+	}
+	w := httptest.NewRecorder()
+	introspection.Inactive(w)
+	if got := w.Body.String(); w.Code != 200 || got != `{"active":false}` || w.Header().Get("Content-Type") != "application/json" {
+		t.Errorf("inactive: %d %s", w.Code, got)
+	}
+}
