@@ -209,6 +209,7 @@ func (s *stage) checkTokens(path string, inactive int) (answer string) {
 	expect("disabled while logged in", inactive, s.bearer("jane"))
 
 	s.service.signal(syscall.SIGSTOP)
+	syscall.Wait4(s.service.cmd.Process.Pid, nil, syscall.WUNTRACED, nil) // until it has stopped
 	if status, _, _, err := s.try(200*time.Millisecond, "GET", path, []string{s.bearer("zoe")}, ""); err == nil && status < 500 {
 		t.Errorf("while the service hangs: %d", status)
 	}
@@ -218,6 +219,15 @@ func (s *stage) checkTokens(path string, inactive int) (answer string) {
 	}
 	if status, _, _ := s.send("GET", path, []string{s.bearer("zoe")}, ""); status < 500 {
 		t.Errorf("while the service is down: %d", status)
+	}
+	listener, err := net.Listen("tcp", strings.TrimPrefix(s.service.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	go http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(500) }))
+	if status, _, _ := s.send("GET", path, []string{s.bearer("zoe")}, ""); status < 500 {
+		t.Errorf("while the service answers 500: %d", status)
 	}
 	return answer
 }

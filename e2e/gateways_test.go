@@ -87,7 +87,7 @@ func TestGateways(t *testing.T) {
 		}},
 		{"caddy", func(s *stage) {
 			s.write("Caddyfile", "{\nadmin off\n}\n"+s.read("Caddyfile"))
-			s.run("caddy", "run", "--adapter", "caddyfile", "--config", filepath.Join(s.dir, "Caddyfile"))
+			s.run("env", "XDG_CONFIG_HOME="+s.dir, "XDG_DATA_HOME="+s.dir, "caddy", "run", "--adapter", "caddyfile", "--config", filepath.Join(s.dir, "Caddyfile"))
 		}},
 		{"haproxy", func(s *stage) { s.run("haproxy", "-db", "-C", s.dir, "-f", "haproxy.cfg") }},
 	} {
