@@ -1101,6 +1101,8 @@ func TestFlags(t *testing.T) {
 		{"ttl by the environment", "", "OAUTH2_TOKEN_TTL=soon", `invalid value "soon" for OAUTH2_TOKEN_TTL: ` + ttl},
 		{"max-failures negative", "-max-failures -1", "", `invalid value "-1" for flag -max-failures: it must be a whole number, 0 or more`},
 		{"max-failures no number", "", "OAUTH2_MAX_FAILURES=ten", `invalid value "ten" for OAUTH2_MAX_FAILURES: it must be a whole number, 0 or more`},
+		{"shutdown-delay without a unit", "-shutdown-delay 10", "", `invalid value "10" for flag -shutdown-delay: it must be a duration such as 10s, 0 or more`},
+		{"shutdown-delay negative", "", "OAUTH2_SHUTDOWN_DELAY=-1s", `invalid value "-1s" for OAUTH2_SHUTDOWN_DELAY: it must be a duration such as 10s, 0 or more`},
 		{"trusted proxy malformed", "-trusted-proxies 10.0.0.0/8,proxy", "", `invalid value "10.0.0.0/8,proxy" for flag -trusted-proxies: "proxy" is neither an address nor a range such as 10.0.0.0/8`},
 		{"trusted range malformed", "", "OAUTH2_TRUSTED_PROXIES=10.0.0.0/33", `invalid value "10.0.0.0/33" for OAUTH2_TRUSTED_PROXIES: "10.0.0.0/33" is neither an address nor a range such as 10.0.0.0/8`},
 		{"origin with a path", "-cors-origins https://a.example/", "", `invalid value "https://a.example/" for flag -cors-origins: "https://a.example/" is not an origin as browsers send it, is it https://a.example?`},

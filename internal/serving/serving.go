@@ -4,6 +4,13 @@
 // A client has 5 seconds to send a header of at most 64 KiB and 10 seconds for
 // the whole request, waits at most 30 seconds for its answer, and may leave a
 // connection idle for 2 minutes.
+//
+// A server that has a delay goes on for that long when it stops. /healthz says
+// 503, so that a balancer notices before connections are refused; everything
+// else is answered as before, and each answer ends its connection, so that none
+// is left on which a request could come at the moment when it is closed. Then
+// connections are refused, without a reset of those that the system had
+// accepted by itself.
 package serving
 
 import (
@@ -16,16 +23,19 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
+	"simple-oauth2/internal/answer"
 	"simple-oauth2/internal/keypair"
 )
 
 // Config says where to listen. Cert and Key are PEM files, or empty for plain
-// HTTP.
+// HTTP. Delay is how long a server that stops goes on to answer.
 type Config struct {
 	Addr      string
 	Cert, Key string
+	Delay     time.Duration
 }
 
 // Flags adds the flags that are read into c.
@@ -33,6 +43,12 @@ func (c *Config) Flags(flags *flag.FlagSet) {
 	flags.StringVar(&c.Addr, "addr", "127.0.0.1:8000", "`address` to listen on")
 	flags.StringVar(&c.Cert, "tls-cert", "", "PEM `file` of the certificate chain to serve with")
 	flags.StringVar(&c.Key, "tls-key", "", "PEM `file` of the certificate's key")
+	flags.Func("shutdown-delay", "how long to go on when asked to stop, with 503 at /healthz; a `duration` (default 0s)", func(s string) (err error) {
+		if c.Delay, err = time.ParseDuration(s); err != nil || c.Delay < 0 {
+			return errors.New("it must be a duration such as 10s, 0 or more")
+		}
+		return nil
+	})
 }
 
 // Check says which flags do not go together.
@@ -52,6 +68,8 @@ type Server struct {
 
 	http     http.Server
 	listener net.Listener
+	delay    time.Duration
+	stopping atomic.Bool
 	log      *slog.Logger
 }
 
@@ -59,27 +77,52 @@ type Server struct {
 // the flag.
 func Listen(c Config, handler http.Handler, log *slog.Logger) (*Server, error) {
 	s := newServer(handler, log)
+	s.delay = c.Delay
 	if c.TLS() {
 		s.Pair = &keypair.Pair{Cert: c.Cert, Key: c.Key, Flags: [2]string{"-tls-cert", "-tls-key"}, Log: log}
 		s.http.TLSConfig = &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.Pair.Certificate(), nil }}
 	}
 	var err error
-	if s.listener, err = net.Listen("tcp", c.Addr); err != nil {
+	if s.listener, err = listen(c.Addr); err != nil {
 		return nil, fmt.Errorf("-addr: %w", err)
 	}
 	return s, nil
 }
 
+// listen listens by plain TCP: acceptNoMore cannot do its work on Multipath TCP.
+func listen(addr string) (net.Listener, error) {
+	var config net.ListenConfig
+	config.SetMultipathTCP(false)
+	return config.Listen(context.Background(), "tcp", addr)
+}
+
 func newServer(handler http.Handler, log *slog.Logger) *Server {
-	return &Server{log: log, http: http.Server{
-		Handler:           handler,
+	s := &Server{log: log}
+	s.http = http.Server{
+		Handler:           s.handler(handler),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}}
+	}
+	return s
+}
+
+// handler is next until the server stops.
+func (s *Server) handler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.stopping.Load() {
+			w.Header().Set("Connection", "close")
+			if r.URL.Path == "/healthz" {
+				w.Header().Set("Retry-After", "1")
+				answer.JSON(w, http.StatusServiceUnavailable, map[string]string{"detail": "The service is stopping"})
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // Addr is the address that the server listens on.
@@ -99,8 +142,8 @@ func (s *Server) URL() string {
 	return scheme + "://" + net.JoinHostPort(host, strconv.Itoa(at.Port))
 }
 
-// Serve answers requests until Stop or Close, and then returns
-// [http.ErrServerClosed].
+// Serve answers requests until Stop or Close, and then returns an error:
+// [http.ErrServerClosed], if there is no delay.
 func (s *Server) Serve() error {
 	if s.http.TLSConfig != nil {
 		return s.http.ServeTLS(s.listener, "", "")
@@ -108,9 +151,22 @@ func (s *Server) Serve() error {
 	return s.http.Serve(s.listener)
 }
 
-// Stop accepts no more connections, and gives the requests in flight up to 10
-// seconds.
+const (
+	drained = 30 * time.Millisecond  // after which the connections that the system had accepted are ours
+	settled = 470 * time.Millisecond // after which their first requests are read: net/http drops what comes later
+)
+
+// Stop goes on for the delay, then accepts no more connections, and gives the
+// requests in flight up to 10 seconds.
 func (s *Server) Stop() {
+	if s.delay > 0 {
+		s.stopping.Store(true)
+		time.Sleep(s.delay)
+		acceptNoMore(s.listener)
+		time.Sleep(drained)
+		s.listener.Close()
+		time.Sleep(settled)
+	}
 	inFlight, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	if err := s.http.Shutdown(inFlight); err != nil {

@@ -24,7 +24,11 @@ func (p pipes) Accept() (net.Conn, error) {
 	return conn, nil
 }
 
-func (p pipes) Close() error   { close(p); return nil }
+func (p pipes) Close() error {
+	defer func() { recover() }() // closed before
+	close(p)
+	return nil
+}
 func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
 // TestLimits has clients that are slow or silent, one for each limit.
@@ -148,4 +152,59 @@ func TestURL(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestStop stops a server that has a delay, and asks it meanwhile over a
+// connection that was open before and over new ones.
+func TestStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const delay = 10 * time.Second
+		s := newServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/slow" {
+				time.Sleep(5 * time.Second)
+			}
+		}), slog.New(slog.DiscardHandler))
+		s.delay = delay
+		listener := make(pipes)
+		s.listener = listener
+		go s.Serve()
+		dial := func() net.Conn {
+			here, there := net.Pipe()
+			listener <- there
+			return here
+		}
+		ask := func(conn net.Conn, path string, status int, last bool) {
+			t.Helper()
+			io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: a\r\n\r\n")
+			response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				t.Fatalf("%s: %v", path, err)
+			}
+			body, _ := io.ReadAll(response.Body)
+			if response.StatusCode != status || response.Close != last {
+				t.Errorf("%s: %d %s, the connection's end: %v; want %d, %v", path, response.StatusCode, body, response.Close, status, last)
+			}
+		}
+		open := dial()
+		ask(open, "/healthz", 200, false)
+		ask(open, "/any", 200, false)
+		began := time.Now()
+		stopped := make(chan time.Duration)
+		go func() {
+			s.Stop()
+			stopped <- time.Since(began)
+		}()
+		synctest.Wait()
+		ask(open, "/any", 200, true)
+		ask(dial(), "/healthz", 503, true)
+		time.Sleep(delay - time.Second)
+		ask(dial(), "/healthz", 503, true)
+		ask(dial(), "/slow", 200, true) // it ends after the delay
+		if took := <-stopped; took < delay+4*time.Second || took > delay+5*time.Second {
+			t.Errorf("stopped after %v", took)
+		}
+		if _, err := listener.Accept(); err == nil {
+			t.Error("the listener is not closed")
+		}
+	})
 }
