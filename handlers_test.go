@@ -111,6 +111,7 @@ func newService(t testing.TB, usersJSON string) *service {
 		log:       log,
 	}
 	s.auth.services = clientauth.New(log, s.auth.users.find, s.auth.users.authenticate, (*storedUser).client)
+	s.auth.try, s.auth.introspected = s.auth.admission.Try, func(bool) {}
 	if err := s.auth.users.load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -1688,6 +1689,7 @@ func FuzzForm(f *testing.F) {
 	}
 	s := newService(f, testUsers())
 	s.auth.admission = admission.New(0, time.Now)
+	s.auth.try = s.auth.admission.Try
 	f.Fuzz(func(t *testing.T, kind, body string) {
 		r := httptest.NewRequest("POST", "/token", strings.NewReader(body))
 		r.Header.Set("Content-Type", kind)
@@ -1746,7 +1748,7 @@ func FuzzAuthorization(f *testing.F) {
 func FuzzUsers(f *testing.F) {
 	hash := hashOf("secret")
 	for _, seed := range []string{
-		demonstration, testUsers(), `{}`, `{"a":{}}`, `{"a":{"hashed_password":"` + hash + `"}}x`, `{"a":null}`, `[`, `{"a":{"scopes":[1]}}`,
+		usersfile.Demonstration, testUsers(), `{}`, `{"a":{}}`, `{"a":{"hashed_password":"` + hash + `"}}x`, `{"a":null}`, `[`, `{"a":{"scopes":[1]}}`,
 		`{"a":{"hashed_password":"` + hash + `"},"a":{"hashed_password":"` + hash + `"}}`, "{\"\xff\":{}}", `{"a\n":{"b\n":1}}`,
 	} {
 		f.Add(seed)
@@ -2032,6 +2034,7 @@ func BenchmarkRefusal(b *testing.B) {
 	}
 	s := quiet(b, `{"johndoe": {"hashed_password": "`+string(hash)+`"}, "alice": {"disabled": true, "hashed_password": "`+string(hash)+`"}}`)
 	s.auth.admission = admission.New(0, time.Now)
+	s.auth.try = s.auth.admission.Try
 	names := []string{"johndoe", "alice", "nobody"}
 	took := make(map[string][]time.Duration)
 	for i := 0; b.Loop(); i++ {

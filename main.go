@@ -47,6 +47,7 @@ import (
 	"simple-oauth2/internal/gateway"
 	"simple-oauth2/internal/healthcheck"
 	"simple-oauth2/internal/logs"
+	"simple-oauth2/internal/metrics"
 	"simple-oauth2/internal/router"
 	"simple-oauth2/internal/serving"
 	"simple-oauth2/internal/swaggerui"
@@ -116,6 +117,7 @@ type config struct {
 	tokensFile  tokensfile.Config
 	etcd        etcd.Config
 	logs        logs.Config
+	metrics     metrics.Config
 	env         envflag.Env
 }
 
@@ -136,6 +138,7 @@ func parseConfig(args []string, getenv func(string) string, help io.Writer) (con
 	cfg.tokensFile.Flags(flags)
 	cfg.etcd.Flags(flags, cfg.env.Get)
 	cfg.logs.Flags(flags)
+	cfg.metrics.Flags(flags)
 
 	err := cfg.env.Parse(flags, args)
 	if errors.Is(err, flag.ErrHelp) {
@@ -177,6 +180,7 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
 
+	counts := metrics.New(cfg.metrics)
 	a := &auth{
 		users:     &users{file: cfg.users, log: log},
 		tokens:    &tokens.Memory{Now: time.Now}, // unless a file or etcd keeps them
@@ -185,13 +189,16 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 		admission: admission.New(cfg.maxFailures, time.Now),
 		clients:   &clientaddr.Clients{Proxies: cfg.proxies, Log: log},
 		log:       log,
+
+		introspected: counts.Introspected,
 	}
+	a.try = counts.Logins(a.admission.Try)
 	a.services = clientauth.New(log, a.users.find, a.users.authenticate, (*storedUser).client)
 	pages, err := cfg.docs.Pages(docs, func() []string { return a.users.loaded.Load().scopes })
 	if err != nil {
 		return err
 	}
-	server, err := serving.Listen(cfg.listen, cfg.corsOrigins.Handler(newHandler(a, pages), guardPath), log)
+	server, err := serving.Listen(cfg.listen, counts.Requests(cfg.corsOrigins.Handler(newHandler(a, pages), guardPath)), log)
 	if err != nil {
 		return err
 	}
@@ -208,9 +215,11 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 	case cfg.etcd.On():
 		a.tokens, err = etcd.New(ctx, cfg.etcd, log)
 	}
-	if err != nil {
+	if err = cmp.Or(err, counts.Listen(log)); err != nil {
 		return err
 	}
+	a.tokens = counts.Tokens(a.tokens)
+	counts.Watch(files.Loaded, server.Pair.End)
 	if err := files.Add(ctx, "users", a.users.load, cfg.users); errors.Is(err, context.Canceled) {
 		return nil // stopped at the start
 	} else if err != nil {
@@ -221,6 +230,7 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 	beside := background.New(ctx)
 	defer beside.Stop()
 	beside.Go(a.tokens.Run)
+	beside.Go(counts.Serve)
 	beside.Go(func(ctx context.Context) { files.Run(ctx, hangup) })
 	beside.Every(time.Hour, server.Pair.WarnOfEnd)
 	beside.Go(func(ctx context.Context) { a.admission.LogRefused(ctx, log, 10*time.Second) })

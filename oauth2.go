@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -35,6 +36,9 @@ type auth struct {
 	clients   *clientaddr.Clients
 	services  *clientauth.Clients[*storedUser]
 	log       *slog.Logger
+
+	try          func(context.Context, netip.Addr, string, func() bool) (bool, error) // admission's, to be counted
+	introspected func(active bool)                                                    // is told of each, to count it
 }
 
 // An endpoint answers a request. Its error, if it returns one, becomes the
@@ -199,7 +203,7 @@ func passwordForm(r *http.Request) (passwordRequestForm, error) {
 func (a *auth) login(w http.ResponseWriter, r *http.Request, request passwordRequestForm) error {
 	client := a.clients.Of(r)
 	var user *storedUser
-	right, err := a.admission.Try(r.Context(), client, request.Username, func() (ok bool) {
+	right, err := a.try(r.Context(), client, request.Username, func() (ok bool) {
 		user, ok = a.users.authenticate(request.Username, request.Password)
 		return ok
 	})
@@ -309,7 +313,9 @@ func (a *auth) introspect(w http.ResponseWriter, r *http.Request, token string) 
 	if err != nil {
 		return err
 	}
-	if record == nil || !user.active() {
+	active := record != nil && user.active()
+	a.introspected(active)
+	if !active {
 		introspection.Inactive(w)
 		return nil
 	}

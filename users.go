@@ -54,23 +54,6 @@ func (u *storedUser) client() (hash []byte, may bool) {
 	return u.hash, u.active() && slices.Contains(u.scopes, "introspect")
 }
 
-// demonstration is the tutorial's fake_users_db: johndoe, whose password is
-// secret, and alice, whose password is secret2 and who is disabled.
-const demonstration = `{
-	"johndoe": {
-		"full_name": "John Doe",
-		"email": "johndoe@example.com",
-		"hashed_password": "$2y$10$Ia83onAwzmB9zdKdCWDso.WReDLckaABJCs2pG8DwQ9h6IDZtaltK",
-		"disabled": false
-	},
-	"alice": {
-		"full_name": "Alice Wonderson",
-		"email": "alice@example.com",
-		"hashed_password": "$2y$10$vjetWsiPXsHBHYT.Pl6lJOYrR31BMOIKho7Kfo0pDmTscMu66rUjC",
-		"disabled": true
-	}
-}`
-
 // leastCost is the bcrypt cost below which a stolen hash is guessed too fast.
 const leastCost = 10
 
@@ -98,7 +81,7 @@ type userMap struct {
 // load reads the users. Its error names the file, the user and the fault, and
 // leaves the users that were there. It is ctx's if that ends first.
 func (u *users) load(ctx context.Context) error {
-	text, source := []byte(demonstration), "demonstration"
+	text, source := []byte(usersfile.Demonstration), "demonstration"
 	if u.file != "" {
 		var err error
 		if text, err = os.ReadFile(u.file); err != nil {

@@ -49,8 +49,13 @@ func (p *Pair) Load(context.Context) error {
 // Certificate is what was loaded last.
 func (p *Pair) Certificate() *tls.Certificate { return p.loaded.Load() }
 
-// End is when the certificate ends.
-func (p *Pair) End() time.Time { return p.loaded.Load().Leaf.NotAfter }
+// End is when the certificate ends, or the zero time if there is none.
+func (p *Pair) End() time.Time {
+	if p == nil {
+		return time.Time{}
+	}
+	return p.loaded.Load().Leaf.NotAfter
+}
 
 // WarnOfEnd warns of a certificate that ends within a week, if a day has passed
 // since the last warning of it.

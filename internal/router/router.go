@@ -23,7 +23,8 @@ type Route struct {
 // without it, with 307 and so with the same method and body; notFound answers
 // the rest. A path is compared as it came: none is tidied up into another, and
 // a redirect leads to the path of a route, on the same host, or nowhere. It is
-// relative, and so right behind a proxy that takes a prefix off the path.
+// relative, and so right behind a proxy that takes a prefix off the path. The
+// Pattern of a request tells which route answered it; it is empty if none did.
 func New(notFound http.Handler, routes []Route) http.Handler {
 	mux, known := http.NewServeMux(), make(map[string]bool)
 	var whole []Route
@@ -50,6 +51,7 @@ func New(notFound http.Handler, routes []Route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for _, route := range whole {
 			if IsBelow(r.URL.Path, route.Path) {
+				r.Pattern = route.Path
 				route.Handler.ServeHTTP(w, r)
 				return
 			}

@@ -14,6 +14,7 @@
 package serving
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -31,9 +32,11 @@ import (
 )
 
 // Config says where to listen. Cert and Key are PEM files, or empty for plain
-// HTTP. Delay is how long a server that stops goes on to answer.
+// HTTP. Delay is how long a server that stops goes on to answer. Flag is the name
+// of the flag that says Addr, if that is not -addr.
 type Config struct {
 	Addr      string
+	Flag      string
 	Cert, Key string
 	Delay     time.Duration
 }
@@ -84,7 +87,7 @@ func Listen(c Config, handler http.Handler, log *slog.Logger) (*Server, error) {
 	}
 	var err error
 	if s.listener, err = listen(c.Addr); err != nil {
-		return nil, fmt.Errorf("-addr: %w", err)
+		return nil, fmt.Errorf("%s: %w", cmp.Or(c.Flag, "-addr"), err)
 	}
 	return s, nil
 }
@@ -136,7 +139,7 @@ func (s *Server) URL() string {
 		host = "localhost"
 	}
 	scheme := "http"
-	if s.http.TLSConfig != nil {
+	if s.Pair != nil {
 		scheme = "https"
 	}
 	return scheme + "://" + net.JoinHostPort(host, strconv.Itoa(at.Port))

@@ -10,6 +10,7 @@ import (
 	"flag"
 	"iter"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unique"
 
@@ -96,6 +97,10 @@ type Store interface {
 	// again.
 	Delete(ctx context.Context, key Key) error
 
+	// Live is how many tokens are known here. One that has come to its last
+	// second may count for some seconds more.
+	Live() int
+
 	// Status says whether the store is up yet and, in words, what it lacks.
 	Status() (up bool, lacks string)
 
@@ -112,11 +117,14 @@ var ErrUnavailable = errors.New("the tokens cannot be reached")
 type Memory struct {
 	Now     func() time.Time
 	records sync.Map // Key → *Record
+	live    atomic.Int64
 }
 
 // Put keeps a record.
 func (m *Memory) Put(_ context.Context, key Key, record *Record) error {
-	m.records.Store(key, record)
+	if _, again := m.records.Swap(key, record); !again {
+		m.live.Add(1)
+	}
 	return nil
 }
 
@@ -138,15 +146,21 @@ func (r *Record) Live(now time.Time) bool { return now.Unix() < r.Expires }
 
 // Delete forgets a token, known or not.
 func (m *Memory) Delete(_ context.Context, key Key) error {
-	m.records.Delete(key)
+	m.forget(key)
 	return nil
+}
+
+func (m *Memory) forget(key any) {
+	if _, known := m.records.LoadAndDelete(key); known {
+		m.live.Add(-1)
+	}
 }
 
 // Retain forgets the tokens that keep says no to.
 func (m *Memory) Retain(keep func(Key) bool) {
 	m.records.Range(func(key, _ any) bool {
 		if !keep(key.(Key)) {
-			m.records.Delete(key)
+			m.forget(key)
 		}
 		return true
 	})
@@ -163,6 +177,10 @@ func (m *Memory) All() iter.Seq2[Key, *Record] {
 	}
 }
 
+// Live is how many tokens are kept. One that has come to its last second counts
+// until Sweep.
+func (m *Memory) Live() int { return int(m.live.Load()) }
+
 // Status says that the memory is up.
 func (m *Memory) Status() (up bool, lacks string) { return true, "" }
 
@@ -175,7 +193,7 @@ func (m *Memory) Sweep() {
 	now := m.Now()
 	m.records.Range(func(key, record any) bool {
 		if !record.(*Record).Live(now) {
-			m.records.Delete(key)
+			m.forget(key)
 		}
 		return true
 	})

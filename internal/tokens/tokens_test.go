@@ -43,3 +43,28 @@ func TestRunSweeps(t *testing.T) {
 func TestMemory(t *testing.T) {
 	conformance.Run(t, func(*testing.T) tokens.Store { return &tokens.Memory{Now: time.Now} })
 }
+
+// TestLive counts tokens that come and go, some of them twice.
+func TestLive(t *testing.T) {
+	now := time.Unix(1700000000, 0)
+	memory := &tokens.Memory{Now: func() time.Time { return now }}
+	put := func(i byte) { memory.Put(t.Context(), tokens.Key{i}, &tokens.Record{Expires: now.Unix() + int64(i)}) }
+	forget := func(i byte) { memory.Delete(t.Context(), tokens.Key{i}) }
+	for _, tt := range []struct {
+		name string
+		do   func()
+		want int
+	}{
+		{"none", func() {}, 0},
+		{"four", func() { put(1); put(2); put(3); put(4) }, 4},
+		{"one again", func() { put(3) }, 4},
+		{"one gone", func() { forget(4) }, 3},
+		{"one gone twice", func() { forget(4) }, 3},
+		{"one over", func() { now = now.Add(time.Second); memory.Sweep() }, 2},
+		{"one kept", func() { memory.Retain(func(key tokens.Key) bool { return key[0] == 3 }) }, 1},
+	} {
+		if tt.do(); memory.Live() != tt.want {
+			t.Errorf("%s: %d, want %d", tt.name, memory.Live(), tt.want)
+		}
+	}
+}

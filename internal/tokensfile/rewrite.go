@@ -57,7 +57,7 @@ func (s *Store) tend(tidy bool) {
 	s.finish()
 	if tidy {
 		s.memory.Sweep()
-		live := s.live()
+		live := s.Live()
 		history -= live
 		// A full disk may have room for a shorter file.
 		if stale || history > live+slack || lost && history > 0 {

@@ -147,7 +147,7 @@ func (s *Store) load(name string) error {
 		}
 	}
 	s.memory.Sweep()
-	s.log.Info("tokens read", "file", s.path, "live", s.live(), "lines", s.end.lines, "took", time.Since(began).Round(time.Millisecond))
+	s.log.Info("tokens read", "file", s.path, "live", s.Live(), "lines", s.end.lines, "took", time.Since(began).Round(time.Millisecond))
 	return s.syncFolder(filepath.Dir(s.path))
 }
 
@@ -160,13 +160,8 @@ func (s *Store) remember(e entry) {
 	}
 }
 
-// live is the number of live tokens.
-func (s *Store) live() (n int) {
-	for range s.memory.All() {
-		n++
-	}
-	return n
-}
+// Live is how many tokens are live.
+func (s *Store) Live() int { return s.memory.Live() }
 
 // Put keeps a record. It returns nil once that is on the disk.
 func (s *Store) Put(_ context.Context, key tokens.Key, record *tokens.Record) error {

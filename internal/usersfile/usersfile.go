@@ -22,6 +22,23 @@ import (
 // login; with a greater one every guess would burn seconds.
 const MaxCost = 16
 
+// Demonstration is the tutorial's fake_users_db: johndoe, whose password is
+// secret, and alice, whose password is secret2 and who is disabled.
+const Demonstration = `{
+	"johndoe": {
+		"full_name": "John Doe",
+		"email": "johndoe@example.com",
+		"hashed_password": "$2y$10$Ia83onAwzmB9zdKdCWDso.WReDLckaABJCs2pG8DwQ9h6IDZtaltK",
+		"disabled": false
+	},
+	"alice": {
+		"full_name": "Alice Wonderson",
+		"email": "alice@example.com",
+		"hashed_password": "$2y$10$vjetWsiPXsHBHYT.Pl6lJOYrR31BMOIKho7Kfo0pDmTscMu66rUjC",
+		"disabled": true
+	}
+}`
+
 // Record is what the file says of a user; what it does not say is nil.
 type Record struct {
 	Email    *string

@@ -1,0 +1,173 @@
+package metrics
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"maps"
+	"runtime"
+	runtimemetrics "runtime/metrics"
+	"slices"
+	"sort"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"simple-oauth2/internal/version"
+)
+
+// histogram counts durations by the bucket that they fall into. Its last bucket
+// is what is longer than all bounds.
+type histogram struct {
+	bounds  []float64 // in seconds
+	buckets []atomic.Int64
+	sum     atomic.Int64 // in nanoseconds
+}
+
+func newHistogram(bounds ...float64) histogram {
+	return histogram{bounds: bounds, buckets: make([]atomic.Int64, len(bounds)+1)}
+}
+
+func (h *histogram) observe(d time.Duration) {
+	h.buckets[sort.SearchFloat64s(h.bounds, d.Seconds())].Add(1)
+	h.sum.Add(int64(d))
+}
+
+// text is the text format of Prometheus, version 0.0.4.
+type text struct{ bytes.Buffer }
+
+// family begins the samples of a name. Their names begin with it.
+func (t *text) family(name, kind, help string) {
+	fmt.Fprintf(t, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind)
+}
+
+// sample adds a sample; labels are names and values in turn.
+func (t *text) sample(name string, value float64, labels ...string) {
+	t.WriteString(name)
+	for i := 0; i < len(labels); i += 2 {
+		t.WriteByte("{,"[min(i, 1)])
+		fmt.Fprintf(t, "%s=%q", labels[i], labels[i+1])
+	}
+	if len(labels) > 0 {
+		t.WriteByte('}')
+	}
+	t.WriteByte(' ')
+	t.WriteString(strconv.FormatFloat(value, 'g', -1, 64))
+	t.WriteByte('\n')
+}
+
+func (t *text) gauge(name, help string, value float64) {
+	t.family(name, "gauge", help)
+	t.sample(name, value)
+}
+
+func (t *text) counter(name, help string, value float64) {
+	t.family(name, "counter", help)
+	t.sample(name, value)
+}
+
+func (t *text) histogram(name, help string, h *histogram) {
+	t.family(name, "histogram", help)
+	var count int64
+	for i := range h.buckets {
+		count += h.buckets[i].Load()
+		bound := "+Inf"
+		if i < len(h.bounds) {
+			bound = strconv.FormatFloat(h.bounds[i], 'g', -1, 64)
+		}
+		t.sample(name+"_bucket", float64(count), "le", bound)
+	}
+	t.sample(name+"_sum", time.Duration(h.sum.Load()).Seconds())
+	t.sample(name+"_count", float64(count))
+}
+
+// results adds a sample for each of some results, also for those that are 0: a
+// rate needs the value before the first.
+func (t *text) results(name string, counts *results, of ...result) {
+	for _, r := range of {
+		t.sample(name, float64(counts[r].Load()), "result", names[r])
+	}
+}
+
+// answers adds a sample for each result that statuses stand for.
+func (t *text) answers(name string, counts map[int]int64, results map[string][]int) {
+	for _, result := range slices.Sorted(maps.Keys(results)) {
+		var n int64
+		for _, status := range results[result] {
+			n += counts[status]
+		}
+		t.sample(name, float64(n), "result", result)
+	}
+}
+
+// writeTo writes all metrics.
+func (m *Metrics) writeTo(w io.Writer) {
+	var t text
+	requests := m.requests.byRoute()
+
+	name := "simple_oauth2_logins_total"
+	t.family(name, "counter", "Logins by result: ok; wrong username or password; refused for guessing, or since too many wait (busy); the client has gone; the token could not be kept (unavailable).")
+	t.results(name, &m.logins, ok, wrong, guessing, busy, gone, unavailable)
+	t.histogram("simple_oauth2_login_wait_seconds", "How long logins waited until their password was looked at.", &m.waits)
+	t.histogram("simple_oauth2_login_check_seconds", "How long it took to check a password.", &m.checks)
+
+	name = "simple_oauth2_revocations_total"
+	t.family(name, "counter", "Revocations of live tokens by result: ok, or the store could not keep it (unavailable).")
+	t.results(name, &m.revocations, ok, unavailable)
+	name = "simple_oauth2_introspections_total"
+	t.family(name, "counter", "Introspections by result: the token is active, or inactive; who asks may not know (refused); the form is wrong (malformed); the store cannot be reached (unavailable).")
+	t.results(name, &m.introspections, active, inactive)
+	t.answers(name, requests["/introspect"], map[string][]int{"refused": {401, 403}, "malformed": {400, 405, 413, 415, 422}, "unavailable": {503}})
+	name = "simple_oauth2_auth_total"
+	t.family(name, "counter", "What gateways asked at /auth, by result: the request may pass; it has no live token (unauthenticated); its user is disabled or a scope is missing (forbidden); the store cannot be reached (unavailable).")
+	t.answers(name, requests["/auth"], map[string][]int{"passed": {200}, "unauthenticated": {401}, "forbidden": {403}, "unavailable": {503}})
+
+	name = "simple_oauth2_requests_total"
+	t.family(name, "counter", "Requests by route and by status of the answer; other is what no route answers.")
+	for _, route := range slices.Sorted(maps.Keys(requests)) {
+		for _, status := range slices.Sorted(maps.Keys(requests[route])) {
+			t.sample(name, float64(requests[route][status]), "route", route, "status", strconv.Itoa(status))
+		}
+	}
+
+	up, lacks := m.store.Status()
+	t.gauge("simple_oauth2_token_store_up", "1 if the store of the tokens is up and lacks nothing, else 0; /healthz says what it lacks.", number(up && lacks == ""))
+	t.gauge("simple_oauth2_tokens_live", "Tokens that are alive; one whose time is over counts for some seconds more.", float64(m.store.Live()))
+	name = "simple_oauth2_last_load_timestamp_seconds"
+	t.family(name, "gauge", "When the users and the certificate were loaded last without an error.")
+	t.sample(name, seconds(m.loaded("users")), "what", "users")
+	if end := m.certificate(); !end.IsZero() {
+		t.sample(name, seconds(m.loaded("certificate")), "what", "certificate")
+		t.gauge("simple_oauth2_certificate_end_timestamp_seconds", "When the certificate ends.", seconds(end))
+	}
+	name = "simple_oauth2_build_info"
+	t.family(name, "gauge", "1, for the version of the program and Go's.")
+	t.sample(name, 1, "version", version.Get(), "goversion", runtime.Version())
+
+	t.runtime()
+	w.Write(t.Bytes())
+}
+
+// runtime adds what Go says of the process, under the names that Prometheus'
+// own library for Go gives it.
+func (t *text) runtime() {
+	read := []runtimemetrics.Sample{
+		{Name: "/sched/goroutines:goroutines"}, {Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/total:bytes"},
+		{Name: "/gc/cycles/total:gc-cycles"}, {Name: "/cpu/classes/gc/total:cpu-seconds"},
+	}
+	runtimemetrics.Read(read)
+	t.gauge("go_goroutines", "Goroutines.", float64(read[0].Value.Uint64()))
+	t.gauge("go_memstats_heap_alloc_bytes", "Bytes of the objects on the heap.", float64(read[1].Value.Uint64()))
+	t.gauge("go_memstats_sys_bytes", "Bytes that the process has from the system.", float64(read[2].Value.Uint64()))
+	t.counter("go_gc_cycles_total", "Runs of the garbage collector.", float64(read[3].Value.Uint64()))
+	t.counter("go_gc_cpu_seconds_total", "Processor time of the garbage collector, in seconds.", read[4].Value.Float64())
+}
+
+func seconds(at time.Time) float64 { return float64(at.UnixMilli()) / 1000 }
+
+func number(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
