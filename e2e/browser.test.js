@@ -158,7 +158,7 @@ async function tutorial(page, name) {
 // The refusals that the tutorial asks for are all that the console may hold.
 const refusals = /Failed to load resource: the server responded with a status of 40[01]/;
 
-for (const width of [1200, 390]) {
+for (const width of [1200, 390, 320]) {
   test(`the tutorial at ${width} pixels, Swagger UI from the CDN`, async (t) => {
     const origin = await start(t);
     const page = await open(t, `${origin}/`, { width, answer: fromPackage });
@@ -174,6 +174,10 @@ for (const width of [1200, 390]) {
       await closed.first().click();
       assert.ok(await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "an operation is wider than the screen");
     }
+    for (const tries = page.getByRole("button", { name: "Try it out" }); await tries.count();) await tries.first().click();
+    assert.ok(await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "a form is wider than the screen");
+    await page.locator("tr.parameters").first().scrollIntoViewIfNeeded();
+    await shoot(page, `form-${width}`);
   });
 
   test(`words at ${width} pixels where the CDN cannot be reached`, async (t) => {
