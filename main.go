@@ -58,12 +58,15 @@ import (
 	"simple-oauth2/internal/watch"
 )
 
-const guardPath = "/auth" // where gateways ask, and below it
+const (
+	tokenPath = "/token"
+	guardPath = "/auth" // where gateways ask, and below it
+)
 
 // routes is the whole service: each path, and the dependencies it hangs on.
 func routes(a *auth, docs []swaggerui.Page) []router.Route {
 	list := []router.Route{
-		a.protocol("POST", "/token", depends(passwordForm, a.login)),
+		a.protocol("POST", tokenPath, depends(passwordForm, a.login)),
 		a.resource("GET", "/users/me", depends(a.currentActiveUser, readUsersMe)),
 		a.protocol("POST", "/revoke", depends(tokenForm, a.revoke)),
 		a.protocol("POST", "/introspect", depends(a.tokenInQuestion, a.introspect)),
@@ -102,7 +105,7 @@ func healthz(w http.ResponseWriter, _ *http.Request, lacks string) error {
 
 // newHandler answers the routes, and what is none of them with an httpError too.
 func newHandler(a *auth, docs []swaggerui.Page) http.Handler {
-	return router.New(a.handler(errNotFound.answer, false), routes(a, docs))
+	return a.admission.Notice(tokenPath, router.New(a.handler(errNotFound.answer, false), routes(a, docs)))
 }
 
 // config is what the flags and the environment say.
@@ -233,7 +236,7 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 	beside.Go(counts.Serve)
 	beside.Go(func(ctx context.Context) { files.Run(ctx, hangup) })
 	beside.Every(time.Hour, server.Pair.WarnOfEnd)
-	beside.Go(func(ctx context.Context) { a.admission.LogRefused(ctx, log, 10*time.Second) })
+	beside.Every(10*time.Second, func() { a.admission.LogRefused(log) })
 	served := make(chan error, 1)
 	go func() { served <- server.Serve() }()
 	select {

@@ -7,6 +7,7 @@
 //	go run . -rounds 1 -seconds 2 -tokens 1000   a first look
 //	go run . -rounds 0       the service beside a bare net/http handler alone
 //	go run . -etcd           a replica that has etcd beside a service of one machine alone
+//	go run . -crowd          crowds that log in, and honest users beside guessers, alone
 //	go run . -spray          the guessers try another username each time
 package main
 
@@ -63,6 +64,7 @@ func main() {
 	seconds := flag.Int("seconds", 10, "length of each load")
 	tokens := flag.Int("tokens", 100_000, "live tokens to measure the memory with")
 	spray := flag.Bool("spray", false, "guess at another username each time")
+	crowd := flag.Bool("crowd", false, "log crowds in, and honest users beside guessers, alone")
 	etcd := flag.Bool("etcd", false, "compare a replica that has etcd with a service of one machine, alone")
 	flag.Parse()
 	switch *serve {
@@ -71,13 +73,13 @@ func main() {
 	case "go-oauth2":
 		serveGoOAuth2(*serveAddr)
 	}
-	if err := bench(*rounds, *seconds, *tokens, *spray, *etcd); err != nil {
+	if err := bench(*rounds, *seconds, *tokens, *spray, *etcd, *crowd); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func bench(rounds, seconds, tokens int, spray, etcd bool) error {
+func bench(rounds, seconds, tokens int, spray, etcd, crowd bool) error {
 	if _, err := exec.LookPath("wrk"); err != nil {
 		return err
 	}
@@ -117,6 +119,9 @@ func bench(rounds, seconds, tokens int, spray, etcd bool) error {
 			host, port, _ := net.SplitHostPort(addr)
 			return exec.Command("/usr/bin/python3", "-m", "uvicorn", "fastapi_app:app", "--host", host, "--port", port, "--no-access-log", "--log-level", "error")
 		}, nil},
+	}
+	if crowd {
+		return crowds(dir, rounds, peers[1:])
 	}
 	results := make(map[string][]row)
 	for round := range rounds {
@@ -313,20 +318,33 @@ func logins(dir, addr string) (float64, error) {
 // measure starts p with a user whose hash has the cost, checks that it answers
 // right, and lets take measure it.
 func measure(p peer, dir string, cost int, take func(m *row, token string, rss func() float64) error) (m row, err error) {
+	m.start, err = started(p, dir, cost, func(rss func() float64) error {
+		token, err := check()
+		if err != nil {
+			return err
+		}
+		return take(&m, token, rss)
+	})
+	return m, err
+}
+
+// started starts p with a user whose hash has the cost, and lets use have it. It
+// returns the milliseconds to its first answer.
+func started(p peer, dir string, cost int, use func(rss func() float64) error) (start float64, err error) {
 	hash, err := bcrypt.GenerateFromPassword([]byte("secret"), cost)
 	if err != nil {
-		return m, err
+		return 0, err
 	}
 	users := filepath.Join(dir, "users.json")
 	text := fmt.Sprintf(`{"johndoe": {"full_name": "John Doe", "email": "johndoe@example.com", "disabled": false, "hashed_password": %q}}`, hash)
 	if err := os.WriteFile(users, []byte(text), 0o600); err != nil {
-		return m, err
+		return 0, err
 	}
 	service := p.command(dir, users)
 	service.Env = append(os.Environ(), "BENCH_HASH="+string(hash))
-	started := time.Now()
+	began := time.Now()
 	if err := service.Start(); err != nil {
-		return m, err
+		return 0, err
 	}
 	defer kill(service)
 	for {
@@ -335,17 +353,13 @@ func measure(p peer, dir string, cost int, take func(m *row, token string, rss f
 			response.Body.Close()
 			break
 		}
-		if time.Since(started) > 10*time.Second {
-			return m, errors.New("does not answer")
+		if time.Since(began) > 10*time.Second {
+			return 0, errors.New("does not answer")
 		}
 		time.Sleep(time.Millisecond)
 	}
-	m.start = float64(time.Since(started).Microseconds()) / 1000
-	token, err := check()
-	if err != nil {
-		return m, err
-	}
-	err = take(&m, token, func() float64 {
+	start = float64(time.Since(began).Microseconds()) / 1000
+	return start, use(func() float64 {
 		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", service.Process.Pid))
 		found := regexp.MustCompile(`VmRSS:\s+(\d+) kB`).FindSubmatch(status)
 		if found == nil {
@@ -354,7 +368,6 @@ func measure(p peer, dir string, cost int, take func(m *row, token string, rss f
 		kB, _ := strconv.ParseFloat(string(found[1]), 64)
 		return kB / 1024
 	})
-	return m, err
 }
 
 // check wants the tutorial's answers, and returns a token.
@@ -467,7 +480,7 @@ func wrk(addr string, seconds int, token string) (rate, latency float64, err err
 // fill logs in until n tokens are out.
 func fill(addr string, n int) error {
 	var clients sync.WaitGroup
-	const at = 14 // not more than may wait of one address
+	const at = 14
 	failed := make(chan error, at)
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: at}}
 	for range at {

@@ -1,55 +1,81 @@
 // Package admission decides which login may spend processor time on its
 // password, and when.
 //
-// A password check is made to be expensive. So few run at a time that the rest
-// of the service always has a core; the others wait, and a turn goes to the
-// client address that has the fewest checks running and has waited longest for
-// one. However many logins an address sends, they wait behind each other and
-// never in front of another's. After a wrong password an address rests for some
-// times as long as the check took, so that one that only guesses leaves most of
-// the core to others. An IPv6 client counts by its /64, which is what one
-// customer gets. A refusal is told at once, but where they come by the hundred
-// only after a second: else asking again would be a flood of its own.
+// A password check is made to be expensive. Checks use all cores while nothing
+// but logins is asked for, and all but one while other requests come. The
+// logins beyond that wait, up to maxWait.
 //
-// Whoever guesses waits too: after some wrong passwords in a row for one
-// username from one address, that pair is refused for a second, and for twice
-// as long after each further one, up to a minute. Other addresses are not
-// refused, so a guesser locks nobody out.
+// A login has a class. It is known if its username logged in from its address
+// within thirty days. It comes from a guesser if its address or a network around
+// that sent too many wrong passwords lately. Else it is a stranger. Waiting
+// logins are the leaves of a tree: the classes, then the networks (/24 and /32
+// of IPv4; /48, /56 and /64 of IPv6). A turn goes down the tree, at each step to
+// the branch that has used the least processor time; who comes after a pause
+// starts level with the others, or later by a turn for each wrong password that
+// came from there lately. A stranger's time counts three times and a
+// guesser's twenty-four times, so that known logins come first and none starves.
+// In a network of guessers the newest login goes first: a guesser sends its next
+// as soon as one is answered, so somebody else's is usually the newest.
 //
-// What is kept is bounded, whatever is sent: maxWaiting logins that wait, with
-// their addresses; the few addresses that rest, each of which cost a check;
-// maxHeld refusals that are held back; and 2 × maxPairs counts of wrong
-// passwords, which take 6.3 MB when they are full; the rest takes about one. Only
-// a check that was run is counted, so that pushing out a count costs an attacker
-// maxPairs checks.
+// Guessers get half of the cores. While other requests come, a place in which a
+// guesser's password was wrong rests for three times as long as that took, and
+// for seven times if that many guessers wait.
+//
+// After maxFailures wrong passwords in a row for one username from one address,
+// that pair is refused for a second, and twice as long after each further one,
+// up to a minute; a known pair up to four seconds, so that its owner always gets
+// through. Four times as many are allowed for each wider network. Strangers to a
+// username that is guessed from many addresses wait before their turn, up to
+// eight seconds.
+//
+// What each attacker can do, on two cores with bcrypt at cost 10 (58 ms):
+//
+//	attacker                             tries               what others notice
+//	one address, one username            10, then 1 a minute nothing
+//	one address, many usernames          2/s beside other    nothing up to 4/s; then a first
+//	                                     requests, else 17/s login from there may get 503
+//	a /24 or a /48                       as one address      the same, in that network
+//	                                     after 40 or 160
+//	many networks, many usernames        10 an address, then a first login from elsewhere
+//	                                     2/s in all          waits for a turn of each
+//	many networks, one username          the same, and each  a first login of that user from
+//	                                     waits up to 8 s     elsewhere takes up to 8 s longer
+//	a user's own address (behind NAT)    15 a minute for     nothing, unless it guesses that
+//	                                     that user           user: up to 4 s
+//	a user with an account               as many wrong as    others take turns with it; one core
+//	                                     right ones          is left to other requests
+//
+// All that is kept is bounded: logins that wait, by maxWaiting and by what can
+// be checked within maxWait; refusals that are held back, by maxHeld; counts of
+// wrong passwords, by 2 × maxCounts; known pairs, by 2 × maxKnown. That takes
+// 12 MB when it is full. Only a check that was run is counted, so that pushing
+// out a count costs an attacker thousands of checks, and pushing out a known
+// pair takes right passwords.
+//
+// On a single core there is no core to leave to others: there, the Go scheduler
+// interrupts a check every 10 ms, and lets other requests run.
 package admission
 
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"runtime"
 	"sync/atomic"
 	"time"
 )
 
-// At cost 10 (58 ms) the last of a share has its turn within maxWait, though all
-// before it rest.
-const (
-	share      = 16               // logins of one address that may wait
-	maxWaiting = 256              // logins that may wait in all
-	maxWait    = 10 * time.Second // of one login
-	restFor    = 7                // times what a wrong password took, before the address's next turn
-	maxPairs   = 1 << 15          // counts of wrong passwords that are surely kept
-)
+// maxWait is how long a login waits at most. The server gives up on an answer
+// after thirty seconds.
+const maxWait = 20 * time.Second
 
 // Reason is why a login was refused.
 type Reason int
 
 const (
-	Guessing    Reason = iota // too many wrong passwords for this username from this address
-	AddressBusy               // too many logins of this address wait
-	Busy                      // too many logins wait, or this one has waited too long
+	Guessing Reason = iota // too many wrong passwords for this username from this network
+	Busy                   // too many logins wait, or this one has waited too long
 )
 
 // Refused is the error of a login whose password was not looked at. RetryAfter
@@ -61,40 +87,35 @@ type Refused struct {
 
 // Error is a sentence that a client may read.
 func (r *Refused) Error() string {
-	switch r.Reason {
-	case Guessing:
+	if r.Reason == Guessing {
 		return "Too many wrong passwords for this username"
-	case AddressBusy:
-		return "Too many logins from this address are waiting"
-	default:
-		return "Too many logins are waiting"
 	}
+	return "Too many logins are waiting"
 }
 
 // Admission lets logins in. Make one with New.
 type Admission struct {
-	gate    gate
-	guesses *guesses // nil if nobody is refused for guessing
+	history history
+	queue   queue
 	pace    pace
 	refused atomic.Int64
 }
 
-// New is an Admission that runs as many checks at a time as there are cores,
-// less one, and refuses a pair of username and address after maxFailures wrong
-// passwords in a row, or never if that is 0. now is its clock.
+// New is an Admission for the cores that Go may use. It refuses a username at an
+// address after maxFailures wrong passwords in a row, or never if that is 0. now
+// is its clock.
 func New(maxFailures int, now func() time.Time) *Admission {
-	a := &Admission{gate: gate{free: max(1, runtime.GOMAXPROCS(0)-1), lines: make(map[netip.Addr]*line)}, pace: pace{now: now}}
-	if maxFailures > 0 {
-		a.guesses = newGuesses(maxFailures, now)
-	}
+	a := &Admission{history: newHistory(maxFailures, now), pace: pace{now: now}}
+	a.queue.cores = runtime.GOMAXPROCS(0)
+	a.queue.now = now
 	return a
 }
 
-// Try runs check when the client's turn has come, and returns what it says of
+// Try runs check when the login's turn has come, and returns what it says of
 // the password. The error is a *Refused, and check was not run. A login whose
 // ctx ends leaves the queue.
 func (a *Admission) Try(ctx context.Context, client netip.Addr, username string, check func() bool) (bool, error) {
-	right, err := a.try(ctx, networkOf(client), username, check)
+	right, err := a.try(ctx, visit{networksOf(client), username}, check)
 	if err != nil {
 		a.refused.Add(1)
 		a.pace.hold(ctx)
@@ -102,53 +123,82 @@ func (a *Admission) Try(ctx context.Context, client netip.Addr, username string,
 	return right, err
 }
 
-func (a *Admission) try(ctx context.Context, client netip.Addr, username string, check func() bool) (bool, error) {
-	if err := a.guesses.refuse(client, username); err != nil {
+func (a *Admission) try(ctx context.Context, v visit, check func() bool) (bool, error) {
+	if err := a.history.refuse(v); err != nil {
 		return false, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
-	if err := a.gate.enter(ctx, client); err != nil {
+	if delay := a.history.delay(v); delay > 0 && !a.pace.wait(ctx, delay) {
+		return false, &Refused{Busy, time.Second}
+	}
+	l, err := a.enter(ctx, v)
+	if err != nil {
 		return false, err
 	}
-	var rest time.Duration
-	defer func() { a.gate.leave(client, rest) }()
+	var took time.Duration
+	right := false
+	defer func() { a.queue.leave(l, took, right) }()
 	// What waited beside this one may have been wrong in the meantime.
-	if err := a.guesses.refuse(client, username); err != nil {
+	if err := a.history.refuse(v); err != nil {
 		return false, err
 	}
 	began := time.Now()
-	right := check()
-	if !right {
-		rest = restFor * time.Since(began)
-	}
-	a.guesses.count(client, username, right)
+	right = check()
+	took = time.Since(began)
+	a.history.count(v, right)
 	return right, nil
 }
 
-// LogRefused tells the log every interval how many logins were refused, if any
-// were, until ctx ends. A line for each would let a flood fill the disk.
-func (a *Admission) LogRefused(ctx context.Context, log *slog.Logger, interval time.Duration) {
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
+// enter waits for a place. Who has become a guesser meanwhile waits once more.
+func (a *Admission) enter(ctx context.Context, v visit) (*login, error) {
 	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			if n := a.refused.Swap(0); n > 0 {
-				log.Warn("logins refused", "count", n, "within", interval)
-			}
+		c, wrong := a.history.class(v)
+		l, err := a.queue.enter(ctx, v, c, wrong)
+		if now, _ := a.history.class(v); err != nil || now <= c {
+			return l, err
 		}
+		a.queue.leave(l, 0, true)
 	}
 }
 
-// networkOf is what an address counts as.
-func networkOf(client netip.Addr) netip.Addr {
-	client = client.Unmap().WithZone("")
-	if client.Is6() {
-		prefix, _ := client.Prefix(64)
-		return prefix.Addr()
+// Notice is next, and lets the Admission know of the requests that are no
+// logins, those of another path than login.
+func (a *Admission) Notice(login string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != login {
+			a.queue.others.Add(1)
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// Load is how many checks run, and how many logins wait for theirs.
+func (a *Admission) Load() (running, waiting int) {
+	a.queue.mu.Lock()
+	defer a.queue.mu.Unlock()
+	return a.queue.running, a.queue.waiting
+}
+
+// LogRefused tells the log how many logins were refused since it did so last, if
+// any were. A line for each would let a flood fill the disk.
+func (a *Admission) LogRefused(log *slog.Logger) {
+	if n := a.refused.Swap(0); n > 0 {
+		log.Warn("logins refused", "count", n)
 	}
-	return client
+}
+
+// networksOf are the networks that an address counts for, the widest first. The
+// last is what one customer gets: an IPv4 address, or a /64 of IPv6.
+func networksOf(client netip.Addr) (networks []netip.Prefix) {
+	client = client.Unmap().WithZone("")
+	sizes := []int{24, 32}
+	if client.Is6() {
+		sizes = []int{48, 56, 64}
+	}
+	for _, bits := range sizes {
+		network, _ := client.Prefix(bits)
+		networks = append(networks, network)
+	}
+	return networks
 }

@@ -4,9 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -16,14 +21,16 @@ import (
 func right() bool  { return true }
 func wrongs() bool { return false }
 
+var none = []int{0, 0} // wrong passwords
+
 func address(i int) netip.Addr {
 	return netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
 }
 
-// oneAtATime is an Admission as on a machine of two cores.
+// oneAtATime is an Admission on a machine of one core.
 func oneAtATime(maxFailures int) *Admission {
 	a := New(maxFailures, time.Now)
-	a.gate.free = 1
+	a.queue.cores = 1
 	return a
 }
 
@@ -31,28 +38,40 @@ func oneAtATime(maxFailures int) *Admission {
 type logins struct {
 	a       *Admission
 	next    chan struct{}
+	mu      sync.Mutex
 	started []string
-	refused map[string]Reason
+	refused map[string]*Refused
 }
 
 func newLogins(a *Admission) *logins {
-	return &logins{a: a, next: make(chan struct{}), refused: make(map[string]Reason)}
+	return &logins{a: a, next: make(chan struct{}), refused: make(map[string]*Refused)}
 }
 
 // come is a login that stays in its check until next; it returns when the login
 // waits, runs or is refused.
 func (l *logins) come(ctx context.Context, name, client string) {
 	go func() {
-		_, err := l.a.try(ctx, networkOf(netip.MustParseAddr(client)), name, func() bool {
+		_, err := l.a.try(ctx, visit{networksOf(netip.MustParseAddr(client)), name}, func() bool {
+			l.mu.Lock()
 			l.started = append(l.started, name)
+			l.mu.Unlock()
 			<-l.next
 			return true
 		})
 		if refused := (*Refused)(nil); errors.As(err, &refused) {
-			l.refused[name] = refused.Reason
+			l.mu.Lock()
+			l.refused[name] = refused
+			l.mu.Unlock()
 		}
 	}()
 	synctest.Wait()
+}
+
+// crowd is n logins from as many addresses as given, u0 and so on.
+func (l *logins) crowd(n, addresses int) {
+	for i := range n {
+		l.come(context.Background(), fmt.Sprint("u", i), address(i%addresses<<8).String())
+	}
 }
 
 // finish ends the running check, so that the next begins.
@@ -63,111 +82,244 @@ func (l *logins) finish() {
 
 // finishAll ends what runs and waits, and wants the gate as it was.
 func (l *logins) finishAll(t *testing.T) {
-	for l.a.gate.free == 0 {
+	for l.a.queue.running > 0 {
 		l.finish()
 	}
-	if l.a.gate.waiting != 0 || len(l.a.gate.lines) != 0 || l.a.gate.free != 1 {
-		t.Errorf("the gate is left with %+v", &l.a.gate)
+	l.a.queue.wantEmpty(t)
+}
+
+// wantEmpty wants a queue in which nobody waits or runs.
+func (q *queue) wantEmpty(t *testing.T) {
+	t.Helper()
+	if q.waiting != 0 || q.running != 0 || q.guessing != 0 || q.root.children != nil {
+		t.Errorf("the queue is left with %d waiting, %d running, %d guessing and the tree %+v", q.waiting, q.running, q.guessing, q.root)
 	}
 }
 
+// TestTurns lets each check take a tenth of a second. Who is known or a guesser was made so
+// before.
 func TestTurns(t *testing.T) {
+	known, guesser := func(h *history, v visit) { h.count(v, true) }, func(h *history, v visit) {
+		for range patience {
+			h.count(v, false)
+		}
+	}
 	for _, tt := range []struct {
 		name   string
-		come   []string // name@client, in this order
+		before map[string]func(*history, visit) // by the client's address
+		come   string                           // name@client, in this order
 		starts string
 	}{
-		{"one address, in order", []string{"a1@1.1.1.1", "a2@1.1.1.1", "a3@1.1.1.1"}, "[a1 a2 a3]"},
-		{"another goes before what waits", []string{"a1@1.1.1.1", "a2@1.1.1.1", "a3@1.1.1.1", "b1@2.2.2.2"}, "[a1 b1 a2 a3]"},
-		{"two by turns", []string{"a1@1.1.1.1", "a2@1.1.1.1", "a3@1.1.1.1", "b1@2.2.2.2", "b2@2.2.2.2", "b3@2.2.2.2"}, "[a1 b1 a2 b2 a3 b3]"},
-		{"three by turns", []string{"a1@1.1.1.1", "a2@1.1.1.1", "b1@2.2.2.2", "b2@2.2.2.2", "c1@3.3.3.3", "c2@3.3.3.3"}, "[a1 b1 c1 a2 b2 c2]"},
-		{"a network of IPv6 is one", []string{"a1@2001:db8::1", "a2@2001:db8::2", "a3@2001:db8::3", "b1@2001:db8:0:1::1"}, "[a1 b1 a2 a3]"},
-		{"IPv4 in IPv6 is IPv4", []string{"a1@1.1.1.1", "a2@::ffff:1.1.1.1", "b1@::ffff:2.2.2.2"}, "[a1 b1 a2]"},
+		{"one address, in order", nil, "a1@1.1.1.1 a2@1.1.1.1 a3@1.1.1.1", "a1 a2 a3"},
+		{"another goes before what waits", nil, "a1@1.1.1.1 a2@1.1.1.1 a3@1.1.1.1 b1@2.2.2.2", "a1 b1 a2 a3"},
+		{"two by turns", nil, "a1@1.1.1.1 a2@1.1.1.1 a3@1.1.1.1 b1@2.2.2.2 b2@2.2.2.2 b3@2.2.2.2", "a1 b1 a2 b2 a3 b3"},
+		{"three by turns", nil, "a1@1.1.1.1 a2@1.1.1.1 b1@2.2.2.2 b2@2.2.2.2 c1@3.3.3.3 c2@3.3.3.3", "a1 b1 c1 a2 b2 c2"},
+		{"a /64 is one", nil, "a1@2001:db8::1 a2@2001:db8::2 a3@2001:db8::3 b1@2001:db8:0:1::1", "a1 b1 a2 a3"},
+		{"a /56 is one beside another", nil, "a1@2001:db8::1 a2@2001:db8:0:1::1 a3@2001:db8:0:2::1 b1@2001:db8:0:100::1", "a1 b1 a2 a3"},
+		{"a /48 is one beside another", nil, "a1@2001:db8::1 a2@2001:db8:0:100::1 a3@2001:db8:0:200::1 b1@2001:db8:1::1", "a1 b1 a2 a3"},
+		{"a /24 is one beside another", nil, "a1@1.1.1.1 a2@1.1.1.2 a3@1.1.1.3 b1@1.1.2.1", "a1 b1 a2 a3"},
+		{"addresses of a /24 by turns", nil, "a1@1.1.1.1 a2@1.1.1.1 a3@1.1.1.1 b1@1.1.1.2", "a1 b1 a2 a3"},
+		{"IPv4 in IPv6 is IPv4", nil, "a1@1.1.1.1 a2@::ffff:1.1.1.1 b1@::ffff:2.2.2.2", "a1 b1 a2"},
+		{"known before strangers", map[string]func(*history, visit){"9.9.9.9": known},
+			"a1@1.1.1.1 b1@2.2.2.2 c1@3.3.3.3 k@9.9.9.9", "a1 k b1 c1"},
+		{"known before strangers of the same address", map[string]func(*history, visit){"1.1.1.1": known},
+			"a1@1.1.1.1 a2@1.1.1.1 k@1.1.1.1", "a1 k a2"},
+		{"a stranger after three known", map[string]func(*history, visit){"9.9.9.9": known},
+			"a1@1.1.1.1 a2@1.1.1.1 a3@1.1.1.1" + strings.Repeat(" k@9.9.9.9", 9), "a1 k k k k a2 k k k a3 k k"},
+		{"known elsewhere is a stranger", map[string]func(*history, visit){"9.9.9.9": known},
+			"a1@1.1.1.1 b1@2.2.2.2 k@9.9.9.8", "a1 b1 k"},
+		{"guessers after strangers, and the newest first", map[string]func(*history, visit){"1.1.1.1": guesser},
+			"a1@1.1.1.1 a2@1.1.1.1 a3@1.1.1.1 b1@2.2.2.2 b2@2.2.2.2 b3@2.2.2.2", "a1 b1 b2 b3 a3 a2"},
+		{"a guesser after eight strangers", map[string]func(*history, visit){"1.1.1.1": guesser},
+			"g@1.1.1.1 g@1.1.1.1 g@1.1.1.1" + strings.Repeat(" s@2.2.2.2", 19), "g s s s s s s s s s g s s s s s s s s g s s"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := newLogins(oneAtATime(0))
-				for _, login := range tt.come {
-					var name, client string
-					fmt.Sscanf(login, "%2s@%s", &name, &client)
+				for client, make := range tt.before {
+					make(&l.a.history, visit{networksOf(netip.MustParseAddr(client)), "k"})
+				}
+				for _, login := range strings.Fields(tt.come) {
+					name, client, _ := strings.Cut(login, "@")
 					l.come(t.Context(), name, client)
 				}
-				l.finishAll(t)
-				if got := fmt.Sprint(l.started); got != tt.starts {
+				for l.a.queue.running > 0 {
+					time.Sleep(time.Second / 10)
+					l.finish()
+				}
+				if got := strings.Join(l.started, " "); got != tt.starts {
 					t.Errorf("started %s, want %s", got, tt.starts)
 				}
+				l.a.queue.wantEmpty(t)
 			})
 		})
 	}
 }
 
-func TestAsManyAsPlaces(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		a := New(0, time.Now)
-		a.gate.free = 3
-		l := newLogins(a)
-		for i := range 5 {
-			l.come(t.Context(), fmt.Sprint("a", i), "1.1.1.1")
-		}
-		l.come(t.Context(), "b0", "2.2.2.2")
-		if got := fmt.Sprint(l.started); got != "[a0 a1 a2]" {
-			t.Errorf("started %s, want three", got)
-		}
-		for range 3 {
-			l.finish()
-		}
-		if got := fmt.Sprint(l.started[3:]); got != "[b0 a3 a4]" {
-			t.Errorf("then started %s, want the other address first", got)
-		}
-		for range 3 {
-			l.finish()
-		}
-		if a.gate.free != 3 {
-			t.Errorf("%d places free, want 3", a.gate.free)
-		}
-	})
+// TestPlaces counts the checks that run side by side.
+func TestPlaces(t *testing.T) {
+	guesser := netip.MustParseAddr("1.1.1.1")
+	for _, tt := range []struct {
+		name   string
+		cores  int
+		others bool // other requests come
+		client netip.Addr
+		want   int
+	}{
+		{"all cores", 4, false, address(1), 4},
+		{"one is left to other requests", 4, true, address(1), 3},
+		{"one core", 1, false, address(1), 1},
+		{"one core and other requests", 1, true, address(1), 1},
+		{"half for guessers", 4, false, guesser, 2},
+		{"half for guessers beside other requests", 4, true, guesser, 2},
+		{"a guesser on one core", 1, false, guesser, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newLogins(New(0, time.Now))
+				l.a.queue.cores = tt.cores
+				for range patience {
+					l.a.history.count(visit{networksOf(guesser), "other"}, false)
+				}
+				handler := l.a.Notice("/token", http.NotFoundHandler())
+				request := func(path string) {
+					handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", path, nil))
+				}
+				for range 6 {
+					request("/token")
+					if tt.others {
+						request("/users/me")
+					}
+					l.come(t.Context(), "u", tt.client.String())
+				}
+				if len(l.started) != tt.want {
+					t.Errorf("%d checks run, want %d", len(l.started), tt.want)
+				}
+				if tt.others { // and they end
+					time.Sleep(quietAfter)
+					l.finish()
+					if running := l.a.queue.running; tt.client != guesser && running != tt.cores {
+						t.Errorf("then %d checks run, want %d", running, tt.cores)
+					}
+				}
+				l.finishAll(t)
+			})
+		})
+	}
 }
 
-func TestShareOfAnAddress(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := newLogins(oneAtATime(0))
-		for i := range 1 + share {
-			l.come(t.Context(), fmt.Sprint("a", i), "1.1.1.1")
-		}
-		if len(l.refused) > 0 {
-			t.Errorf("refused %v, want none yet", l.refused)
-		}
-		l.come(t.Context(), "a more", "1.1.1.1")
-		l.come(t.Context(), "b", "2.2.2.2")
-		if len(l.refused) != 1 || l.refused["a more"] != AddressBusy {
-			t.Errorf("refused %v, want the one that is too much", l.refused)
-		}
-		l.finishAll(t)
-	})
+// TestRest lets a guesser's password be wrong: its place rests, and nobody
+// else's.
+func TestRest(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		others bool
+		waits  int
+		took   time.Duration
+		right  bool
+		want   time.Duration // from the end of the first check to the start of the next
+	}{
+		{"three times the check's time", true, 1, 58 * time.Millisecond, false, 3 * 58 * time.Millisecond},
+		{"seven times if many wait", true, 64, 58 * time.Millisecond, false, 7 * 58 * time.Millisecond},
+		{"five seconds at most", true, 1, 2 * time.Second, false, 5 * time.Second},
+		{"not if nothing else comes", false, 64, 58 * time.Millisecond, false, 0},
+		{"not after a right one", true, 64, 58 * time.Millisecond, true, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := New(0, time.Now)
+				a.queue.cores = 2
+				for range 2 * patience {
+					a.history.count(visit{networksOf(address(1)), "other"}, false)
+				}
+				ctx, hangUp := context.WithCancel(t.Context())
+				began := time.Now()
+				starts := make(chan time.Duration, 1+tt.waits)
+				for i := range 1 + tt.waits {
+					go a.Try(ctx, address(1), strconv.Itoa(i), func() bool {
+						starts <- time.Since(began)
+						time.Sleep(tt.took)
+						if tt.others {
+							a.queue.others.Add(1)
+						}
+						return tt.right
+					})
+				}
+				synctest.Wait()
+				<-starts
+				time.Sleep(tt.took) // the first is over
+				synctest.Wait()
+				if !tt.right && tt.others {
+					free := false
+					a.Try(t.Context(), address(2), "u", func() bool { free = true; return true })
+					if !free || len(starts) != 0 {
+						t.Error("somebody else waits too")
+					}
+				}
+				if got := <-starts - tt.took; got != tt.want {
+					t.Errorf("the next starts after %v, want %v", got, tt.want)
+				}
+				hangUp()
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				a.queue.wantEmpty(t)
+			})
+		})
+	}
 }
 
-func TestQueueIsFull(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := newLogins(oneAtATime(0))
-		l.come(t.Context(), "runs", "9.9.9.9")
-		for i := range maxWaiting {
-			l.come(t.Context(), fmt.Sprint(i), address(i/share).String())
-		}
-		l.come(t.Context(), "new", "1.1.1.1")
-		if reason, ok := l.refused["new"]; ok {
-			t.Errorf("an address with nobody waiting is refused: %v", reason)
-		}
-		if len(l.refused) != 1 {
-			t.Errorf("refused %v, want one of the longest line", l.refused)
-		}
-		for i := range 2 * maxWaiting {
-			l.come(t.Context(), fmt.Sprint("many", i), address(1000+i).String())
-		}
-		if l.a.gate.waiting != maxWaiting || l.refused[fmt.Sprint("many", 2*maxWaiting-1)] != Busy {
-			t.Errorf("%d wait, want %d and the last refused", l.a.gate.waiting, maxWaiting)
-		}
-		l.finishAll(t)
-	})
+// TestRoom sends more logins than can be checked in time, or than are kept.
+func TestRoom(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		took time.Duration // a check, on average; 0: not known yet
+		come func(l *logins)
+		want int    // that wait
+		gone string // one that is refused; "": nobody is
+	}{
+		{"as many as are kept", 0, func(l *logins) { l.crowd(maxWaiting, 1) }, maxWaiting, ""},
+		{"one more", 0, func(l *logins) { l.crowd(maxWaiting+1, 1) }, maxWaiting, fmt.Sprint("u", maxWaiting)},
+		{"as many as can be checked", 100 * time.Millisecond, func(l *logins) { l.crowd(200, 1) }, 200, ""},
+		{"one more", 100 * time.Millisecond, func(l *logins) { l.crowd(201, 1) }, 200, "u200"},
+		{"from many addresses", 100 * time.Millisecond, func(l *logins) { l.crowd(201, 201) }, 200, "u200"},
+		{"the last of the address that has most", 100 * time.Millisecond, func(l *logins) {
+			l.crowd(200, 1)
+			l.come(context.Background(), "other", "2.2.2.2")
+		}, 200, "u199"},
+		{"a stranger goes before a known", 100 * time.Millisecond, func(l *logins) {
+			for i := range 200 {
+				l.a.history.count(visit{networksOf(address(0)), fmt.Sprint("u", i)}, true)
+			}
+			l.crowd(200, 1)
+			l.come(context.Background(), "other", "2.2.2.2")
+		}, 200, "other"},
+		{"the oldest of a guesser", 100 * time.Millisecond, func(l *logins) {
+			for range patience {
+				l.a.history.count(visit{networksOf(address(0)), "other"}, false)
+			}
+			l.crowd(201, 1)
+		}, 200, "u0"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newLogins(oneAtATime(0))
+				l.come(t.Context(), "runs", "9.9.9.9")
+				l.a.queue.took = tt.took
+				tt.come(l)
+				_, refused := l.refused[tt.gone]
+				if l.a.queue.waiting != tt.want || refused != (tt.gone != "") || len(l.refused) > 1 {
+					t.Errorf("%d wait and %v are refused, want %d and %q", l.a.queue.waiting, l.refused, tt.want, tt.gone)
+				}
+				for name, err := range l.refused {
+					wait := max(time.Second, time.Duration(tt.want)*tt.took)
+					if *err != (Refused{Busy, wait}) {
+						t.Errorf("%s: %+v, want to wait %v", name, err, wait)
+					}
+				}
+				l.finishAll(t)
+			})
+		})
+	}
 }
 
 func TestWhoHangsUpIsNotChecked(t *testing.T) {
@@ -193,7 +345,7 @@ func TestWaitEnds(t *testing.T) {
 		l.come(t.Context(), "a2", "1.1.1.1")
 		time.Sleep(maxWait)
 		synctest.Wait()
-		if reason, ok := l.refused["a2"]; !ok || reason != Busy {
+		if refused := l.refused["a2"]; refused == nil || refused.Reason != Busy {
 			t.Errorf("refused %v, want a2", l.refused)
 		}
 		l.finishAll(t)
@@ -234,6 +386,14 @@ func TestGuessing(t *testing.T) {
 		{"another address is let in", []step{
 			{0, "u", me, wrongs, 0}, {0, "u", me, wrongs, 0}, {0, "u", me, wrongs, 0},
 			{0, "u", other, right, 0}, {0, "u", me, right, time.Second}}},
+		{"a known pair waits four seconds at most", []step{
+			{0, "u", me, right, 0}, {0, "u", me, wrongs, 0}, {0, "u", me, wrongs, 0}, {0, "u", me, wrongs, 0},
+			{time.Second, "u", me, wrongs, 0}, {2 * time.Second, "u", me, wrongs, 0}, {4 * time.Second, "u", me, wrongs, 0},
+			{0, "u", me, right, 4 * time.Second}, {4 * time.Second, "u", me, right, 0}}},
+		{"a pair that was known thirty days ago waits longer", []step{
+			{0, "u", me, right, 0}, {knownFor, "u", me, wrongs, 0}, {0, "u", me, wrongs, 0}, {0, "u", me, wrongs, 0},
+			{time.Second, "u", me, wrongs, 0}, {2 * time.Second, "u", me, wrongs, 0}, {4 * time.Second, "u", me, wrongs, 0},
+			{0, "u", me, right, 8 * time.Second}}},
 		{"another username is let in", []step{
 			{0, "u", me, wrongs, 0}, {0, "u", me, wrongs, 0}, {0, "u", me, wrongs, 0},
 			{0, "v", me, right, 0}, {0, "u", me, right, time.Second}}},
@@ -296,35 +456,6 @@ func TestRefusalsAreHeld(t *testing.T) {
 	})
 }
 
-// TestRest gives an address whose password was wrong its next turn later, and
-// meanwhile another's goes on.
-func TestRest(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		a := oneAtATime(0)
-		began := time.Now()
-		var starts [3]time.Duration
-		for i, login := range []struct {
-			client netip.Addr
-			right  bool
-		}{{address(1), false}, {address(1), true}, {address(2), true}} {
-			go a.Try(t.Context(), login.client, "u", func() bool {
-				starts[i] = time.Since(began)
-				time.Sleep(time.Second)
-				return login.right
-			})
-			synctest.Wait()
-		}
-		time.Sleep(time.Minute)
-		synctest.Wait()
-		if want := [3]time.Duration{0, (1 + restFor) * time.Second, time.Second}; starts != want {
-			t.Errorf("started after %v, want %v", starts, want)
-		}
-		if len(a.gate.lines) != 0 || a.gate.free != 1 {
-			t.Errorf("the gate is left with %+v", &a.gate)
-		}
-	})
-}
-
 // TestGuessesSideBySide sends more guesses than allowed before the first is
 // answered: those that waited are refused without a look.
 func TestGuessesSideBySide(t *testing.T) {
@@ -356,63 +487,218 @@ func TestNoLimitOnGuesses(t *testing.T) {
 	}
 }
 
-// TestBounded sends a million usernames, and then a million addresses that
-// come and go while no place is free.
+// TestNetworksOfGuessers sends wrong passwords for one username, as many as each
+// address may, from address after address of a network.
+func TestNetworksOfGuessers(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		from  func(i int) netip.Addr
+		looks int // of 1,000
+		other string
+	}{
+		{"a /24 has four times an address's", func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}) }, 4 * 3, "10.0.1.1"},
+		{"a /56 has four times a /64's", func(i int) netip.Addr {
+			return netip.AddrFrom16([16]byte{0x20, 1, 7: byte(i), 15: 1})
+		}, 4 * 3, "2001:0:0:100::1"},
+		{"a /48 has sixteen times a /64's", func(i int) netip.Addr {
+			return netip.AddrFrom16([16]byte{0x20, 1, 6: byte(i), 15: 1})
+		}, 16 * 3, "2001:0:1::1"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := oneAtATime(3)
+				v := func(client netip.Addr) visit { return visit{networksOf(client), "u"} }
+				a.history.count(v(tt.from(255)), true) // logged in from there before
+				looks := 0
+				for i := range 200 {
+					for range 5 {
+						if a.history.refuse(v(tt.from(i))) == nil {
+							looks++
+							a.history.count(v(tt.from(i)), false)
+						}
+					}
+				}
+				if looks != tt.looks {
+					t.Errorf("%d guesses, want %d", looks, tt.looks)
+				}
+				for client, refused := range map[netip.Addr]bool{tt.from(200): true, tt.from(255): false, netip.MustParseAddr(tt.other): false} {
+					if err := a.history.refuse(v(client)); (err != nil) != refused {
+						t.Errorf("%s: %v, want refused %v", client, err, refused)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestClass(t *testing.T) {
+	wrong := func(n int, client string) func(*history) {
+		return func(h *history) {
+			for i := range n {
+				h.count(visit{networksOf(netip.MustParseAddr(client)), strconv.Itoa(i)}, false)
+			}
+		}
+	}
+	right := func(n int, client string) func(*history) {
+		return func(h *history) {
+			for i := range n {
+				h.count(visit{networksOf(netip.MustParseAddr(client)), fmt.Sprint("right", i)}, true)
+			}
+		}
+	}
+	wait := func(d time.Duration) func(*history) { return func(*history) { time.Sleep(d) } }
+	for _, tt := range []struct {
+		name   string
+		before []func(*history)
+		user   string
+		client string
+		want   class
+	}{
+		{"nobody", nil, "u", "10.0.0.1", stranger},
+		{"a right password", []func(*history){right(1, "10.0.0.1")}, "right0", "10.0.0.1", known},
+		{"a right password from elsewhere", []func(*history){right(1, "10.0.0.2")}, "right0", "10.0.0.1", stranger},
+		{"another's right password", []func(*history){right(1, "10.0.0.1")}, "u", "10.0.0.1", stranger},
+		{"a right password a month ago", []func(*history){right(1, "10.0.0.1"), wait(knownFor)}, "right0", "10.0.0.1", stranger},
+		{"nine wrong", []func(*history){wrong(9, "10.0.0.1")}, "u", "10.0.0.1", stranger},
+		{"ten wrong", []func(*history){wrong(10, "10.0.0.1")}, "u", "10.0.0.1", guesser},
+		{"ten wrong, long ago", []func(*history){wrong(10, "10.0.0.1"), wait(forgetAfter)}, "u", "10.0.0.1", stranger},
+		{"ten wrong from another address", []func(*history){wrong(10, "10.0.0.2")}, "u", "10.0.0.1", stranger},
+		{"known among ten wrong", []func(*history){right(1, "10.0.0.1"), wrong(11, "10.0.0.1")}, "right0", "10.0.0.1", known},
+		{"ten wrong and a right one", []func(*history){wrong(10, "10.0.0.1"), right(1, "10.0.0.1")}, "u", "10.0.0.1", stranger},
+		{"a thousand wrong and eleven right", []func(*history){wrong(1000, "10.0.0.1"), right(11, "10.0.0.1")}, "u", "10.0.0.1", stranger},
+		{"a thousand wrong and ten right", []func(*history){wrong(1000, "10.0.0.1"), right(10, "10.0.0.1")}, "u", "10.0.0.1", guesser},
+		{"a thousand wrong in the /24", []func(*history){wrong(1000, "10.0.0.2")}, "u", "10.0.0.1", stranger},
+		{"ten wrong from each of four in the /24", []func(*history){wrong(10, "10.0.0.2"), wrong(10, "10.0.0.3"), wrong(10, "10.0.0.4"), wrong(10, "10.0.0.5")}, "u", "10.0.0.1", guesser},
+		{"ten wrong in the /64", []func(*history){wrong(10, "2001:db8::1")}, "u", "2001:db8::2", guesser},
+		{"ten wrong in the /56", []func(*history){wrong(10, "2001:db8::1")}, "u", "2001:db8:0:1::1", stranger},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHistory(0, time.Now)
+				for _, do := range tt.before {
+					do(&h)
+				}
+				if got, _ := h.class(visit{networksOf(netip.MustParseAddr(tt.client)), tt.user}); got != tt.want {
+					t.Errorf("class %d, want %d", got, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// TestOneUsernameFromEverywhere has n wrong passwords for a username, each from
+// a network of its own.
+func TestOneUsernameFromEverywhere(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		max  int
+		n    int
+		user string
+		from netip.Addr
+		wait time.Duration
+	}{
+		{"ten", 3, 10, "u", address(1 << 20), 0},
+		{"eleven", 3, 11, "u", address(1 << 20), 100 * time.Millisecond},
+		{"a thousand", 3, 1000, "u", address(1 << 20), 8 * time.Second},
+		{"another username", 3, 1000, "v", address(1 << 20), 0},
+		{"a known pair", 3, 1000, "u", address(1 << 21), 0},
+		{"no limit", 0, 1000, "u", address(1 << 20), 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := oneAtATime(tt.max)
+				a.Try(t.Context(), address(1<<21), "u", right)
+				for i := range tt.n {
+					a.history.count(visit{networksOf(address(i << 8)), "u"}, false)
+				}
+				began := time.Now()
+				ok, err := a.Try(t.Context(), tt.from, tt.user, right)
+				if waited := time.Since(began); waited != tt.wait || !ok {
+					t.Errorf("%v, %v after %v, want %v", ok, err, waited, tt.wait)
+				}
+			})
+		})
+	}
+}
+
+// TestBounded sends 300,000 usernames from as many networks, wrong and right,
+// and as many logins that come and go while no place is free.
 func TestBounded(t *testing.T) {
-	const million = 1_000_000
+	const many = 300_000
 	a := oneAtATime(1)
-	for i := range million {
-		a.guesses.count(address(i), strconv.Itoa(i), false)
+	for i := range many {
+		a.history.count(visit{networksOf(address(i)), strconv.Itoa(i)}, i%2 == 0)
 	}
-	if kept := len(a.guesses.recent) + len(a.guesses.older); kept > 2*maxPairs {
-		t.Errorf("%d counts are kept, want %d at most", kept, 2*maxPairs)
+	for name, m := range map[string]*memory{"counts": &a.history.wrong, "known pairs": &a.history.known} {
+		if kept := len(m.recent) + len(m.older); kept > 2*m.size || kept < m.size {
+			t.Errorf("%d %s are kept, want %d to %d", kept, name, m.size, 2*m.size)
+		}
 	}
-	if a.guesses.refuse(address(million-maxPairs), strconv.Itoa(million-maxPairs)) == nil {
-		t.Errorf("one of the last %d counts is forgotten", maxPairs)
+	if a.history.refuse(visit{networksOf(address(many - 1)), strconv.Itoa(many - 1)}) == nil {
+		t.Error("the last count is forgotten")
 	}
 
-	a.gate.free = 0
+	running, err := a.queue.enter(t.Context(), visit{networksOf(address(0)), "u"}, stranger, none)
+	if err != nil {
+		t.Fatal(err)
+	}
 	gone, hangUp := context.WithCancel(t.Context())
 	hangUp()
-	for i := range maxWaiting / 2 {
-		go a.gate.enter(t.Context(), address(million+i))
-	}
-	for i := range million {
-		if a.gate.enter(gone, address(i)) == nil {
+	for i := range 10 * maxWaiting {
+		if _, err := a.queue.enter(gone, visit{networksOf(address(i)), "u"}, stranger, none); err == nil {
 			t.Fatal("let in without a place")
 		}
 	}
-	a.gate.mu.Lock()
-	defer a.gate.mu.Unlock()
-	if len(a.gate.lines) > maxWaiting || a.gate.waiting > maxWaiting {
-		t.Errorf("%d lines with %d waiting, want %d at most", len(a.gate.lines), a.gate.waiting, maxWaiting)
+	if n := len(a.queue.root.children[step{class: stranger}].children); n > 1 {
+		t.Errorf("%d networks are kept, in which nobody waits", n)
 	}
+	a.queue.leave(running, time.Millisecond, true)
+	a.queue.wantEmpty(t)
+
+	// One login each from more networks than are kept, while somebody waits always.
+	running, _ = a.queue.enter(t.Context(), visit{networksOf(address(0)), "u"}, stranger, none)
+	for i := range 4 * maxWaiting {
+		entered := make(chan *login)
+		go func() {
+			next, _ := a.queue.enter(t.Context(), visit{networksOf(address(i << 8)), "u"}, stranger, none)
+			entered <- next
+		}()
+		for _, waiting := a.Load(); waiting == 0; _, waiting = a.Load() {
+			runtime.Gosched()
+		}
+		a.queue.leave(running, time.Millisecond, false)
+		running = <-entered
+	}
+	if n := len(a.queue.root.children[step{class: stranger}].children); n > maxWaiting+1 {
+		t.Errorf("%d networks are kept, want %d at most", n, maxWaiting+1)
+	}
+	a.queue.leave(running, time.Millisecond, true)
+	a.queue.wantEmpty(t)
 }
 
 // TestTurnAndHangUpCoincide gives a login its turn in the moment in which its
 // client hangs up. Which of the two it sees is chance, so it happens often.
 func TestTurnAndHangUpCoincide(t *testing.T) {
-	first, second, third := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("192.0.2.3")
+	v := func(i int) visit { return visit{networksOf(address(i << 8)), "u"} }
 	for range 200 {
 		synctest.Test(t, func(t *testing.T) {
-			g := gate{free: 1, lines: make(map[netip.Addr]*line)}
-			if err := g.enter(t.Context(), first); err != nil {
+			q := &oneAtATime(0).queue
+			first, err := q.enter(t.Context(), v(1), stranger, none)
+			if err != nil {
 				t.Fatal(err)
 			}
 			ctx, hangUp := context.WithCancel(t.Context())
 			go func() {
-				if g.enter(ctx, second) == nil {
-					g.leave(second, 0)
+				if second, err := q.enter(ctx, v(2), stranger, none); err == nil {
+					q.leave(second, 0, true)
 				}
 			}()
 			synctest.Wait()
 			hangUp()
-			g.leave(first, 0)
+			q.leave(first, time.Second, true)
 			synctest.Wait()
-			if g.free != 1 || g.waiting != 0 || len(g.lines) != 0 {
-				t.Fatalf("%d places are free, %d logins wait in %d lines; want 1, 0 and 0", g.free, g.waiting, len(g.lines))
-			}
-			if err := g.enter(t.Context(), third); err != nil {
+			q.wantEmpty(t)
+			if _, err := q.enter(t.Context(), v(3), stranger, none); err != nil {
 				t.Error(err)
 			}
 		})

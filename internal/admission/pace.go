@@ -8,7 +8,7 @@ import (
 
 const (
 	atOnce  = 100         // refusals a second that are told at once
-	maxHeld = 4096        // refusals that may be held back
+	maxHeld = 4096        // refusals and delayed logins that may be held back
 	holdFor = time.Second // what a refused client was told to wait at least
 )
 
@@ -31,14 +31,25 @@ func (p *pace) hold(ctx context.Context) {
 		p.since, p.told = now, 0
 	}
 	p.told++
-	if p.told <= atOnce || p.held >= maxHeld {
+	soon := p.told <= atOnce
+	p.mu.Unlock()
+	if !soon {
+		p.wait(ctx, holdFor)
+	}
+}
+
+// wait returns after d, or when ctx ends. It returns false at once if too many
+// wait already.
+func (p *pace) wait(ctx context.Context, d time.Duration) bool {
+	p.mu.Lock()
+	if p.held >= maxHeld {
 		p.mu.Unlock()
-		return
+		return false
 	}
 	p.held++
 	p.mu.Unlock()
 
-	timer := time.NewTimer(holdFor)
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -47,4 +58,5 @@ func (p *pace) hold(ctx context.Context) {
 	p.mu.Lock()
 	p.held--
 	p.mu.Unlock()
+	return true
 }

@@ -1,0 +1,257 @@
+package admission
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// machine is a simulated one: each check takes its time, and while it is busy
+// other requests come all the time.
+type machine struct {
+	a       *Admission
+	ctx     context.Context
+	took    time.Duration // by a check
+	checks  atomic.Int64
+	clients sync.WaitGroup
+}
+
+// attack runs f on a machine of two cores. What f started ends with it.
+func attack(t *testing.T, took time.Duration, busy bool, f func(m *machine)) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, end := context.WithCancel(t.Context())
+		m := &machine{a: New(10, time.Now), ctx: ctx, took: took}
+		m.a.queue.cores = 2
+		if busy {
+			m.goes(func() { m.a.queue.others.Add(1); m.sleep(20 * time.Millisecond) })
+		}
+		f(m)
+		end()
+		m.clients.Wait()
+		time.Sleep(time.Minute) // the last rest is over
+		synctest.Wait()
+		m.a.queue.wantEmpty(t)
+	})
+}
+
+// goes runs f again and again.
+func (m *machine) goes(f func()) {
+	m.clients.Go(func() {
+		for m.ctx.Err() == nil {
+			f()
+		}
+	})
+}
+
+func (m *machine) sleep(d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-m.ctx.Done():
+	}
+}
+
+// login says how long a login took, and what is to be waited if it was refused.
+func (m *machine) login(from netip.Addr, username string, right bool) (took, retryAfter time.Duration) {
+	began := time.Now()
+	_, err := m.a.Try(m.ctx, from, username, func() bool {
+		m.checks.Add(1)
+		time.Sleep(m.took)
+		return right
+	})
+	if refused := (*Refused)(nil); errors.As(err, &refused) {
+		return time.Since(began), refused.RetryAfter
+	}
+	return time.Since(began), 0
+}
+
+// spin guesses as fast as answers come, from each client's address, at another
+// username each time.
+func (m *machine) spin(clients int, from func(int) netip.Addr) {
+	for i := range clients {
+		n := 0
+		m.goes(func() { n++; m.login(from(i), fmt.Sprint(i, "-", n), false) })
+	}
+}
+
+// bots guess as fast as they are told to come again.
+func (m *machine) bots(clients int, from func(int) netip.Addr, username string) {
+	for i := range clients {
+		n := 0
+		m.goes(func() {
+			n++
+			name := username
+			if name == "" {
+				name = fmt.Sprint(i, "-", n)
+			}
+			_, retryAfter := m.login(from(i), name, false)
+			m.sleep(max(retryAfter, time.Millisecond))
+		})
+	}
+}
+
+// served logs in n times, a while apart, and wants all served; it returns the
+// median and the longest of the times that took.
+func (m *machine) served(t *testing.T, n int, from func(int) netip.Addr, username string) (median, longest time.Duration) {
+	t.Helper()
+	var took []time.Duration
+	for i := range n {
+		m.sleep(3*time.Second + time.Duration(i)*17*time.Millisecond)
+		d, retryAfter := m.login(from(i), username, true)
+		if retryAfter > 0 {
+			t.Errorf("login %d is refused after %v", i, d)
+		}
+		took = append(took, d)
+	}
+	slices.Sort(took)
+	return took[n/2], took[n-1]
+}
+
+var (
+	home      = netip.MustParseAddr("192.0.2.1")
+	atHome    = func(int) netip.Addr { return home }
+	elsewhere = func(i int) netip.Addr { return address(i << 8) } // a /24 each
+	in48      = func(i int) netip.Addr {
+		return netip.AddrFrom16([16]byte{0x20, 1, 6: byte(i >> 8), 7: byte(i), 15: 1})
+	}
+	anew = func(i int) netip.Addr { return netip.AddrFrom4([4]byte{172, 16, byte(i), 1}) } // a /24 each time
+)
+
+const (
+	cost10 = 58 * time.Millisecond
+	cost12 = 232 * time.Millisecond
+)
+
+// TestCrowd has honest logins in the same moment.
+func TestCrowd(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		took     time.Duration
+		busy     bool
+		n        int
+		from     func(int) netip.Addr
+		typos    int // one of so many is wrong the first time
+		allAfter time.Duration
+	}{
+		{"from one address", cost10, false, 250, atHome, 0, 125 * cost10},
+		{"from as many addresses", cost10, false, 250, elsewhere, 0, 125 * cost10},
+		{"from a /48", cost10, false, 250, in48, 0, 125 * cost10},
+		{"beside other requests", cost10, true, 250, atHome, 0, 250 * cost10},
+		{"with typos", cost10, true, 250, atHome, 20, 263 * cost10},
+		{"at cost 12", cost12, false, 170, atHome, 0, 85 * cost12},
+		{"at MinCost", time.Millisecond, false, 4000, atHome, 0, 2000 * time.Millisecond},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			attack(t, tt.took, tt.busy, func(m *machine) {
+				m.login(address(1<<22), "who was here before", true)
+				m.sleep(time.Second)
+				began := time.Now()
+				var refused atomic.Int64
+				var crowd sync.WaitGroup
+				for i := range tt.n {
+					crowd.Go(func() {
+						if tt.typos > 0 && i%tt.typos == 0 {
+							m.login(tt.from(i), fmt.Sprint("u", i), false)
+						}
+						if _, retryAfter := m.login(tt.from(i), fmt.Sprint("u", i), true); retryAfter > 0 {
+							refused.Add(1)
+						}
+					})
+				}
+				crowd.Wait()
+				if took := time.Since(began); refused.Load() > 0 || took > tt.allAfter+2*tt.took {
+					t.Errorf("%d are refused and the last is served after %v, want %v", refused.Load(), took, tt.allAfter)
+				}
+			})
+		})
+	}
+}
+
+// TestNeighbours has jane log in while somebody has attacked for a minute. Before
+// that, bots that have not guessed yet are a crowd.
+func TestNeighbours(t *testing.T) {
+	for _, tt := range []struct {
+		name            string
+		took            time.Duration
+		busy            bool
+		attack          func(m *machine)
+		jane            func(int) netip.Addr // where from
+		median, longest time.Duration
+	}{
+		{"one wrong login a second from her address", cost12, true, func(m *machine) {
+			n := 0
+			m.goes(func() { n++; go m.login(home, fmt.Sprint(n), false); m.sleep(time.Second) })
+		}, atHome, time.Second, 20 * time.Second},
+		{"four wrong logins a second from her address", cost10, true, func(m *machine) {
+			n := 0
+			m.goes(func() { n++; go m.login(home, fmt.Sprint(n), false); m.sleep(time.Second / 4) })
+		}, atHome, time.Second, 20 * time.Second},
+		{"64 spin at her address", cost10, true, func(m *machine) { m.spin(64, atHome) }, atHome, time.Second, 5 * time.Second},
+		{"64 spin at her address, at cost 12", cost12, true, func(m *machine) { m.spin(64, atHome) }, atHome, time.Second, 5 * time.Second},
+		{"64 spin elsewhere", cost10, true, func(m *machine) { m.spin(64, func(int) netip.Addr { return address(1) }) },
+			atHome, 200 * time.Millisecond, 2 * cost10},
+		{"64 spin in her /24", cost10, true, func(m *machine) { m.spin(64, func(int) netip.Addr { return netip.MustParseAddr("192.0.2.2") }) },
+			atHome, 200 * time.Millisecond, 2 * cost10},
+		{"400 bots of a /48", cost10, true, func(m *machine) { m.bots(400, in48, "") }, atHome, time.Second, 20 * time.Second},
+		{"400 bots of a /48, she is new each time", cost10, true, func(m *machine) { m.bots(400, in48, "") }, anew, time.Second, 20 * time.Second},
+		{"200 bots", cost10, true, func(m *machine) { m.bots(200, elsewhere, "") }, atHome, 2 * time.Second, 20 * time.Second},
+		{"200 bots at cost 12", cost12, true, func(m *machine) { m.bots(200, elsewhere, "") }, atHome, 2 * time.Second, 20 * time.Second},
+		{"200 bots, she is new each time", cost10, true, func(m *machine) { m.bots(200, elsewhere, "") }, anew, 2 * time.Second, 20 * time.Second},
+		{"200 bots at cost 12, she is new each time", cost12, true, func(m *machine) { m.bots(200, elsewhere, "") }, anew, 2 * time.Second, 20 * time.Second},
+		{"1,000 bots that want her password", cost10, true, func(m *machine) { m.bots(1000, elsewhere, "jane") }, atHome, time.Second, 20 * time.Second},
+		{"1,000 bots that want her password, she is new each time", cost10, true, func(m *machine) { m.bots(1000, elsewhere, "jane") },
+			anew, 10 * time.Second, 20 * time.Second},
+		{"a user with an account is wrong each other time", cost10, true, func(m *machine) {
+			for i := range 64 {
+				m.goes(func() { m.login(address(1), "mallory", true); m.login(address(1), fmt.Sprint(i), false) })
+			}
+		}, anew, time.Second, 20 * time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			attack(t, tt.took, tt.busy, func(m *machine) {
+				tt.attack(m)
+				m.sleep(time.Minute)
+				median, longest := m.served(t, 20, tt.jane, "jane")
+				t.Logf("median %v, longest %v", median, longest)
+				if median > tt.median || longest > tt.longest {
+					t.Errorf("median %v and longest %v, want %v and %v at most", median, longest, tt.median, tt.longest)
+				}
+			})
+		})
+	}
+}
+
+// TestGuesses counts the checks of guessers in two minutes beside other
+// requests, after the first minute.
+func TestGuesses(t *testing.T) {
+	const eighth = int64(2*time.Minute/(8*cost10)) + 1 // of a core
+	for _, tt := range []struct {
+		name   string
+		attack func(m *machine)
+		most   int64
+	}{
+		{"one username from one address", func(m *machine) { m.bots(1, atHome, "jane") }, 2},
+		{"64 who spin at an address", func(m *machine) { m.spin(64, atHome) }, eighth},
+		{"64 who spin in a /48", func(m *machine) { m.spin(64, in48) }, eighth},
+		{"64 who spin, each in a network", func(m *machine) { m.spin(64, elsewhere) }, eighth},
+		{"a /48 that wants one username", func(m *machine) { m.bots(1000, in48, "jane") }, 2*4 + 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			attack(t, cost10, true, func(m *machine) {
+				tt.attack(m)
+				m.sleep(time.Minute)
+				before := m.checks.Load()
+				m.sleep(2 * time.Minute)
+				if n := m.checks.Load() - before; n > tt.most {
+					t.Errorf("%d checks, want %d at most", n, tt.most)
+				}
+			})
+		})
+	}
+}
