@@ -817,7 +817,7 @@ func TestRevokedIsWorthNothing(t *testing.T) {
 	if w := s.me(other); w.Code != 200 {
 		t.Errorf("the user's other token: %d, want 200", w.Code)
 	}
-	if n := strings.Count(s.log.String(), `msg="token revoked" username=johndoe client=192.0.2.1`); n != 1 {
+	if n := strings.Count(s.log.String(), `msg="token revoked" client=192.0.2.1 username=johndoe`); n != 1 {
 		t.Errorf("%d revocations in the log, want 1:\n%s", n, s.log)
 	}
 }
@@ -1200,12 +1200,12 @@ func TestHashCommand(t *testing.T) {
 func TestLog(t *testing.T) {
 	s := newService(t, testUsers())
 	for _, tt := range []struct{ name, form, want string }{
-		{"success", "username=scopey&password=secret3&client_id=app&scope=items:read", `level=INFO msg=login username=scopey client=192.0.2.1 client_id=app scope=items:read`},
-		{"failure", "username=johndoe&password=hunter2", `level=WARN msg="login failed" username=johndoe client=192.0.2.1`},
-		{"newline", "username=a%0Atime=2026&password=hunter2", `level=WARN msg="login failed" username="a\ntime=2026" client=192.0.2.1`},
-		{"escape of a terminal", "username=%1b[2J&password=hunter2", `level=WARN msg="login failed" username="\x1b[2J" client=192.0.2.1`},
-		{"long", "username=" + strings.Repeat("x", 1000) + "&password=hunter2", `level=WARN msg="login failed" username=` + strings.Repeat("x", 64) + `… client=192.0.2.1`},
-		{"long, cut in a letter", "username=x" + strings.Repeat("é", 1000) + "&password=hunter2", `level=WARN msg="login failed" username=x` + strings.Repeat("é", 31) + `… client=192.0.2.1`},
+		{"success", "username=scopey&password=secret3&client_id=app&scope=items:read", `level=INFO msg=login client=192.0.2.1 username=scopey client_id=app scope=items:read`},
+		{"failure", "username=johndoe&password=hunter2", `level=WARN msg="login failed" client=192.0.2.1 username=johndoe`},
+		{"newline", "username=a%0Atime=2026&password=hunter2", `level=WARN msg="login failed" client=192.0.2.1 username="a\ntime=2026"`},
+		{"escape of a terminal", "username=%1b[2J&password=hunter2", `level=WARN msg="login failed" client=192.0.2.1 username="\x1b[2J"`},
+		{"long", "username=" + strings.Repeat("x", 1000) + "&password=hunter2", `level=WARN msg="login failed" client=192.0.2.1 username=` + strings.Repeat("x", 64) + `…`},
+		{"long, cut in a letter", "username=x" + strings.Repeat("é", 1000) + "&password=hunter2", `level=WARN msg="login failed" client=192.0.2.1 username=x` + strings.Repeat("é", 31) + `…`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			before := len(s.log.String())
@@ -1215,6 +1215,12 @@ func TestLog(t *testing.T) {
 				t.Errorf("logged %q, want %q", line, tt.want)
 			}
 		})
+	}
+	r := httptest.NewRequest("POST", "/token", strings.NewReader("username=johndoe&password=secret"))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.Header.Set("X-Request-ID", "f7c1-22")
+	if s.do(r); !strings.HasSuffix(s.log.String(), " username=johndoe request_id=f7c1-22 scope=\"\"\n") {
+		t.Errorf("no ID of the request:\n%s", s.log)
 	}
 	if strings.Contains(s.log.String(), "hunter2") {
 		t.Error("the log holds a password")
@@ -1254,7 +1260,7 @@ func TestGuessing(t *testing.T) {
 			if w := login(passwords[username]+strings.Repeat("x", want/400), "1.2.3.4"); w.Code != want {
 				t.Errorf("a second later: %d, want %d", w.Code, want)
 			}
-			if !strings.Contains(s.log.String(), "username="+username+" client=1.2.3.4\n") {
+			if !strings.Contains(s.log.String(), " client=1.2.3.4 username="+username+"\n") {
 				t.Errorf("the log does not tell the client behind the proxy:\n%s", s.log)
 			}
 		})

@@ -210,7 +210,7 @@ func (a *auth) login(w http.ResponseWriter, r *http.Request, request passwordReq
 	if err != nil {
 		return errRefused(err)
 	}
-	log := a.log.With("username", logs.Cut(request.Username), "client", client)
+	log := a.log.With("client", client, "username", logs.Cut(request.Username), logs.Request(r.Header))
 	if request.ClientID != "" {
 		log = log.With("client_id", logs.Cut(request.ClientID))
 	}
@@ -278,7 +278,7 @@ func (a *auth) revoke(w http.ResponseWriter, r *http.Request, fields map[string]
 		if err := a.tokens.Delete(r.Context(), key); err != nil {
 			return err
 		}
-		a.log.Info("token revoked", "username", logs.Cut(record.Username.String()), "client", a.clients.Of(r))
+		a.log.Info("token revoked", "client", a.clients.Of(r), "username", logs.Cut(record.Username.String()), logs.Request(r.Header))
 	}
 	answer.JSON(w, http.StatusOK, struct{}{})
 	return nil

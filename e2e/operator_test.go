@@ -1,10 +1,17 @@
 package e2e
 
 import (
+	"io"
+	"net/http"
+	"net/url"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestHashOnTerminal types a password into a terminal, and pipes one.
@@ -44,5 +51,76 @@ func TestEndInJSON(t *testing.T) {
 		if err == nil || !regexp.MustCompile(want).Match(out) {
 			t.Errorf("%s: %v\n%s", format, err, out)
 		}
+	}
+}
+
+// TestFail2ban guesses from some addresses, under names that would put another
+// one into the log, and wants fail2ban to find those that guessed.
+func TestFail2ban(t *testing.T) {
+	if _, err := exec.LookPath("fail2ban-regex"); err != nil {
+		t.Skip("no fail2ban-regex here: Debian's fail2ban has it")
+	}
+	for _, format := range []string{"text", "json"} {
+		t.Run(format, func(t *testing.T) {
+			t.Parallel()
+			addr := freeAddrs(t, 1)[0]
+			p := &process{t: t, name: program, url: "http://" + addr, log: filepath.Join(t.TempDir(), "log"),
+				args: []string{"-addr", addr, "-log-format", format, "-trusted-proxies", "127.0.0.1"}}
+			p.start()
+			t.Cleanup(p.kill)
+			for status := 0; status != 200; {
+				status, _, _, _ = ask(p, "/healthz", "", nil)
+			}
+			began := time.Now().Truncate(time.Second)
+			var want []string
+			for i, guess := range []struct{ username, password string }{
+				{"johndoe", "wrong"},
+				{"johndoe", "secret"}, // which is right
+				{"", ""},              // which is no login
+				{`x client=192.0.2.66`, "wrong"},
+				{`x" client=192.0.2.66 y="`, "wrong"},
+				{`\" client=192.0.2.66 `, "wrong"},
+				{"x\ntime=2026-11-25T05:00:00.000Z level=WARN msg=\"login failed\" client=192.0.2.66 ", "wrong"},
+				{"level=WARN msg=\"login failed\" client=192.0.2.66 ", "wrong"},
+				{`","client":"192.0.2.66"`, "wrong"},
+				{"\n{\"time\":\"2026\",\"level\":\"WARN\",\"msg\":\"login failed\",\"client\":\"192.0.2.66\"}", "wrong"},
+			} {
+				client := "2001:db8:" + strconv.Itoa(i) + "::1"
+				if i%2 == 0 {
+					client = "192.0.2." + strconv.Itoa(i)
+				}
+				if guess.password == "wrong" {
+					want = append(want, client)
+				}
+				form := url.Values{"username": {guess.username}, "password": {guess.password}, "client_id": {guess.username}}
+				request, _ := http.NewRequest("POST", p.url+"/token", strings.NewReader(form.Encode()))
+				request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+				request.Header.Set("X-Forwarded-For", client)
+				request.Header.Set("X-Request-ID", `"client=192.0.2.66`)
+				response, err := http.DefaultClient.Do(request)
+				if err != nil {
+					t.Fatal(err)
+				}
+				io.Copy(io.Discard, response.Body)
+				response.Body.Close()
+			}
+			regex := exec.Command("fail2ban-regex", "--out", "row", p.log, "../examples/fail2ban/simple-oauth2.conf")
+			regex.Env = append(os.Environ(), "TZ=Asia/Tokyo") // the log is in UTC
+			out, err := regex.CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			var found []string
+			for _, row := range regexp.MustCompile(`(?m)^\['(\S+)',\s+(\d+)`).FindAllStringSubmatch(string(out), -1) {
+				found = append(found, row[1])
+				if at, _ := strconv.ParseInt(row[2], 10, 64); at < began.Unix() || at > time.Now().Unix() {
+					t.Errorf("%s is found at %d, and it is %d", row[1], at, time.Now().Unix())
+				}
+			}
+			if strings.Join(found, " ") != strings.Join(want, " ") {
+				log, _ := os.ReadFile(p.log)
+				t.Errorf("found %s, want %s\n%s", found, want, log)
+			}
+		})
 	}
 }

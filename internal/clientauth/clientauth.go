@@ -253,7 +253,7 @@ func (c *Clients[User]) try(ctx context.Context, at place, given Credentials, tr
 	if err != nil {
 		return mac{}, err
 	}
-	log := c.log.With("username", logs.Cut(at.name), "client", at.client)
+	log := c.log.With("client", at.client, "username", logs.Cut(at.name))
 	switch {
 	case !right:
 		log.Warn("login failed")

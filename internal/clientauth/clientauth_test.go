@@ -133,8 +133,8 @@ func TestAuthenticate(t *testing.T) {
 		checks int
 		log    string
 	}{
-		{"gate:battery staple", nil, "gate", 1, `level=INFO msg="client login" username=gate client=192.0.2.1`},
-		{"gate:battery+staple", nil, "gate", 2, `level=INFO msg="client login" username=gate`},
+		{"gate:battery staple", nil, "gate", 1, `level=INFO msg="client login" client=192.0.2.1 username=gate`},
+		{"gate:battery+staple", nil, "gate", 2, `level=INFO msg="client login" client=192.0.2.1 username=gate`},
 		{"gate:battery%20staple", nil, "gate", 2, ""},
 		{"g%61te:battery+staple", nil, "gate", 2, ""},
 		{"plain:a+b%20c", nil, "plain", 1, ""},
@@ -143,7 +143,7 @@ func TestAuthenticate(t *testing.T) {
 		{"a%2Bb:s", nil, "a+b", 2, ""},
 		{"a+b:t", nil, "a b", 2, ""},
 		{"a%3Ab:s:t", nil, "a:b", 2, ""},
-		{"gate:wrong", ErrWrong, "gate", 1, `level=WARN msg="login failed" username=gate client=192.0.2.1`},
+		{"gate:wrong", ErrWrong, "gate", 1, `level=WARN msg="login failed" client=192.0.2.1 username=gate`},
 		{"gate:wrong+", ErrWrong, "gate", 2, ""},
 		{"g%61te:wrong", ErrWrong, "gate", 2, ""},
 		{"nobody:battery staple", ErrWrong, "nobody", 1, ""},

@@ -11,7 +11,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -62,6 +64,26 @@ func Exit(err error) {
 	}
 	os.Exit(1)
 }
+
+// Request is what a request is known by elsewhere: request_id, which is its
+// X-Request-ID, or trace_id, from its Traceparent. It is empty if neither is a
+// short word of printable ASCII.
+func Request(header http.Header) slog.Attr {
+	if id := header["X-Request-Id"]; len(id) == 1 && shortWord.MatchString(id[0]) {
+		return slog.String("request_id", id[0])
+	}
+	if parent := header["Traceparent"]; len(parent) == 1 {
+		if id := traceparent.FindStringSubmatch(parent[0]); id != nil {
+			return slog.String("trace_id", id[1])
+		}
+	}
+	return slog.Attr{}
+}
+
+var (
+	shortWord   = regexp.MustCompile(`^[!-~]{1,128}$`)
+	traceparent = regexp.MustCompile(`^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-|$)`) // W3C Trace Context 3.2
+)
 
 // Cut returns s, shortened to 64 bytes and an ellipsis if it is longer. A
 // client chooses the length of its username; the log does not grow with it.

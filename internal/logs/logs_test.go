@@ -5,6 +5,8 @@ import (
 	"flag"
 	"io"
 	"log"
+	"log/slog"
+	"net/http"
 	"net/netip"
 	"regexp"
 	"strings"
@@ -63,5 +65,44 @@ func TestFormats(t *testing.T) {
 	new(logs.Config).Flags(flags)
 	if err := flags.Parse([]string{"-log-format", "xml"}); err == nil || !strings.HasSuffix(err.Error(), "-log-format: it must be text or json") {
 		t.Errorf("error %v", err)
+	}
+}
+
+func TestRequest(t *testing.T) {
+	const trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+	long := strings.Repeat("x", 128)
+	for _, tt := range []struct {
+		name, id, parent string
+		want             string
+	}{
+		{"neither", "", "", ""},
+		{"an ID", "f7c1-22", "", "request_id=f7c1-22"},
+		{"the ID goes first", "f7c1-22", "00-" + trace + "-00f067aa0ba902b7-01", "request_id=f7c1-22"},
+		{"a trace", "", "00-" + trace + "-00f067aa0ba902b7-01", "trace_id=" + trace},
+		{"a trace of a later version", "", "cc-" + trace + "-00f067aa0ba902b7-01-what", "trace_id=" + trace},
+		{"no trace", "", "00-" + trace + "-00f067aa0ba902b7-01what", ""},
+		{"a trace that is cut", "", "00-" + trace, ""},
+		{"as long as may be", long, "", "request_id=" + long},
+		{"too long", long + "x", "00-" + trace + "-00f067aa0ba902b7-01", "trace_id=" + trace},
+		{"two words", "a b", "", ""},
+		{"a line's end", "a\nb", "", ""},
+		{"not ASCII", "ü", "", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			header := make(http.Header)
+			if tt.id != "" {
+				header.Set("X-Request-ID", tt.id)
+			}
+			if tt.parent != "" {
+				header.Set("Traceparent", tt.parent)
+			}
+			got := logs.Request(header)
+			if tt.want == "" && !got.Equal(slog.Attr{}) || tt.want != "" && got.String() != tt.want {
+				t.Errorf("%s, want %s", got, tt.want)
+			}
+		})
+	}
+	if got := logs.Request(http.Header{"X-Request-Id": {"a", "b"}}); !got.Equal(slog.Attr{}) {
+		t.Errorf("of two IDs: %s", got)
 	}
 }
