@@ -1,11 +1,99 @@
 package usersfile_test
 
 import (
+	"bytes"
+	"context"
+	"maps"
 	"slices"
+	"strings"
 	"testing"
+
+	"golang.org/x/crypto/bcrypt"
 
 	"simple-oauth2/internal/usersfile"
 )
+
+// hash is that of a password that nobody needs.
+var hash = func() string {
+	hash, err := bcrypt.GenerateFromPassword([]byte("secret"), bcrypt.MinCost)
+	if err != nil {
+		panic(err)
+	}
+	return string(hash)
+}()
+
+// TestParse reads a file, and wants it accepted or refused in one line.
+func TestParse(t *testing.T) {
+	record := func(fields string) string { return `{"johndoe": {` + fields + `}}` }
+	good := `"hashed_password": "` + hash + `"`
+	for _, tt := range []struct {
+		name, text string
+		err        string // "" for a good file
+	}{
+		{"least", record(good), ""},
+		{"everything", record(good + `, "username": "johndoe", "full_name": "J", "email": "j@x", "disabled": false, "scopes": ["a", "b:c/d"]`), ""},
+		{"nulls", record(good + `, "username": null, "full_name": null, "email": null, "disabled": null, "scopes": null`), ""},
+		{"$2b$", record(`"hashed_password": "` + strings.Replace(hash, "$2a$", "$2b$", 1) + `"`), ""},
+		{"$2y$", record(`"hashed_password": "` + strings.Replace(hash, "$2a$", "$2y$", 1) + `"`), ""},
+		{"cost 16", record(`"hashed_password": "$2b$16$` + strings.Repeat("a", 53) + `"`), ""},
+		{"nobody", `{}`, ""},
+
+		{"empty", ``, `not JSON: it ends too soon`},
+		{"not JSON", `users:`, `not JSON, line 1: invalid character 'u' looking for beginning of value`},
+		{"not an object", `[]`, `not a JSON object`},
+		{"text after", record(good) + "x", `text after the JSON object, line 1`},
+		{"a name twice", `{"johndoe": {` + good + `}, "johndoe": {` + good + `}}`, `"johndoe" is there twice`},
+		{"user not an object", `{"johndoe": null}`, `user "johndoe": not a JSON object`},
+		{"unknown field", record(good + `, "admin": true`), `user "johndoe": unknown field "admin"`},
+		{"field in capitals", record(`"Hashed_Password": "` + hash + `"`), `user "johndoe": unknown field "Hashed_Password"`},
+		{"field twice", record(good + `, ` + good), `user "johndoe": "hashed_password" is there twice`},
+		{"other username", record(good + `, "username": "jane"`), `user "johndoe": the username "jane" differs from its key`},
+		{"empty username", `{"": {` + good + `}}`, `user "": the username is empty`},
+		{"newline in the name", `{"a\nb": {}}`, `user "a\nb": the username has a control character`},
+		{"DEL in the name", `{"a\u007f": {` + good + `}}`, `user "a\x7f": the username has a control character`},
+		{"a control character beyond ASCII in the name", `{"a\u0085": {` + good + `}}`, `user "a\u0085": the username has a control character`},
+		{"no hash", record(`"disabled": false`), `user "johndoe": no hashed_password`},
+		{"hash null", record(`"hashed_password": null`), `user "johndoe": no hashed_password`},
+		{"password in the clear", record(`"hashed_password": "secret"`), `user "johndoe": hashed_password is not a bcrypt hash`},
+		{"hash cut short", record(`"hashed_password": "` + hash[:59] + `"`), `user "johndoe": hashed_password is not a bcrypt hash`},
+		{"hash with a bad letter", record(`"hashed_password": "` + hash[:59] + `!"`), `user "johndoe": hashed_password is not a bcrypt hash`},
+		{"$2x$", record(`"hashed_password": "` + strings.Replace(hash, "$2a$", "$2x$", 1) + `"`), `user "johndoe": hashed_password is not a bcrypt hash`},
+		{"cost 17", record(`"hashed_password": "` + strings.Replace(hash, "$04$", "$17$", 1) + `"`), `user "johndoe": hashed_password has cost 17: it must be from 4 to 16`},
+		{"cost 3", record(`"hashed_password": "` + strings.Replace(hash, "$04$", "$03$", 1) + `"`), `user "johndoe": hashed_password has cost 3: it must be from 4 to 16`},
+		{"disabled not a bool", record(good + `, "disabled": "no"`), `user "johndoe": field "disabled": a string where bool belongs`},
+		{"hash not a string", record(`"hashed_password": 1`), `user "johndoe": field "hashed_password": a number where string belongs`},
+		{"scopes not a list", record(good + `, "scopes": "a b"`), `user "johndoe": field "scopes": a string where []string belongs`},
+		{"scope with a space", record(good + `, "scopes": ["a b"]`), `user "johndoe": "a b" is not a scope`},
+		{"scope null", record(good + `, "scopes": [null]`), `user "johndoe": "" is not a scope`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			records, err := usersfile.Parse(t.Context(), []byte(tt.text))
+			if tt.err == "" && err != nil || tt.err != "" && (err == nil || err.Error() != tt.err) {
+				t.Errorf("error %v, want %s", err, tt.err)
+			}
+			if record, ok := records["johndoe"]; tt.err == "" && ok && len(record.Hash) != 60 {
+				t.Errorf("%+v", record)
+			}
+		})
+	}
+}
+
+func TestEverything(t *testing.T) {
+	records, err := usersfile.Parse(t.Context(), []byte(`{"jane": {"hashed_password": "`+hash+`", "full_name": "Jane Roe", "email": "jane@example.com", "disabled": true, "scopes": ["a", "b"]}, "gate": {"hashed_password": "`+hash+`"}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if names := slices.Sorted(maps.Keys(records)); !slices.Equal(names, []string{"gate", "jane"}) {
+		t.Errorf("users %q", names)
+	}
+	jane, gate := records["jane"], records["gate"]
+	if *jane.FullName != "Jane Roe" || *jane.Email != "jane@example.com" || !*jane.Disabled || !slices.Equal(jane.Scopes, []string{"a", "b"}) || string(jane.Hash) != hash || jane.Cost != bcrypt.MinCost {
+		t.Errorf("jane is %+v", jane)
+	}
+	if gate.FullName != nil || gate.Email != nil || gate.Disabled != nil || gate.Scopes != nil {
+		t.Errorf("gate is %+v", gate)
+	}
+}
 
 func TestScopes(t *testing.T) {
 	got := usersfile.Scopes(map[string]usersfile.Record{
@@ -16,4 +104,70 @@ func TestScopes(t *testing.T) {
 	if want := []string{"introspect", "items:read", "items:write"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
+}
+
+func TestHashCommand(t *testing.T) {
+	const limits = "it must be from 4 to 16"
+	for _, tt := range []struct {
+		name, args, stdin string
+		password          string // what the hash is of
+		err               string
+	}{
+		{"plain", "-cost 4", "secret", "secret", ""},
+		{"a line", "-cost 4", "secret\n", "secret", ""},
+		{"a line of Windows", "-cost 4", "secret\r\n", "secret", ""},
+		{"spaces count", "-cost 4", " secret \n", " secret ", ""},
+		{"72 bytes", "-cost 4", strings.Repeat("é", 36), strings.Repeat("é", 36), ""},
+		{"73 bytes", "-cost 4", strings.Repeat("é", 36) + "x", "", "bcrypt: password length exceeds 72 bytes"},
+		{"empty", "", "", "", "the password is empty"},
+		{"an empty line", "", "\n", "", "the password is empty"},
+		{"two lines", "", "a\nb\n", "", "the password has more than one line"},
+		{"cost too great", "-cost 17", "secret", "", "-cost 17: " + limits},
+		{"cost too small", "-cost 3", "secret", "", "-cost 3: " + limits},
+		{"cost no number", "-cost x", "secret", "", `invalid value "x" for flag -cost: parse error`},
+		{"password as an argument", "secret", "", "", "unexpected argument: the password is read from standard input"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var stdout bytes.Buffer
+			err := usersfile.Hash(strings.Fields(tt.args), strings.NewReader(tt.stdin), &stdout, nil)
+			if tt.err != "" {
+				if err == nil || err.Error() != tt.err || stdout.Len() > 0 {
+					t.Errorf("error %v, want %s; printed %q", err, tt.err, &stdout)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := bcrypt.CompareHashAndPassword(bytes.TrimSuffix(stdout.Bytes(), []byte("\n")), []byte(tt.password)); err != nil {
+				t.Errorf("%q: %v", stdout.String(), err)
+			}
+		})
+	}
+}
+
+// FuzzParse wants a users file read or refused in one line, and each user that
+// was read to have a name and a hash that bcrypt can compare.
+func FuzzParse(f *testing.F) {
+	for _, seed := range []string{
+		usersfile.Demonstration, `{}`, `{"a":{}}`, `{"a":{"hashed_password":"` + hash + `"}}x`, `{"a":null}`, `[`, `{"a":{"scopes":[1]}}`,
+		`{"a":{"hashed_password":"` + hash + `"},"a":{"hashed_password":"` + hash + `"}}`, "{\"\xff\":{}}", `{"a\n":{"b\n":1}}`,
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		records, err := usersfile.Parse(context.Background(), []byte(text))
+		if err != nil {
+			if strings.Contains(err.Error(), "\n") {
+				t.Errorf("the error has more than one line: %q", err)
+			}
+			return
+		}
+		for name, record := range records {
+			cost, err := bcrypt.Cost(record.Hash)
+			if name == "" || err != nil || cost != record.Cost || cost > usersfile.MaxCost {
+				t.Errorf("user %q: %+v, cost %d, %v", name, record, cost, err)
+			}
+		}
+	})
 }

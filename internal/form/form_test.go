@@ -1,0 +1,141 @@
+package form_test
+
+import (
+	"errors"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+
+	"simple-oauth2/internal/form"
+)
+
+const (
+	urlencoded = "application/x-www-form-urlencoded"
+	parts      = "multipart/form-data; boundary=B"
+	part       = "--B\r\nContent-Disposition: form-data; name="
+	end        = "--B--\r\n"
+	limit      = 1024
+)
+
+func parse(kind, body string) (map[string]string, error) {
+	r := httptest.NewRequest("POST", "/token?username=query", strings.NewReader(body))
+	if kind != "" {
+		r.Header.Set("Content-Type", kind)
+	}
+	return form.Parse(r, limit, "username", "password")
+}
+
+func TestParse(t *testing.T) {
+	jane := part + "username\r\n\r\njane\r\n"
+	for _, tt := range []struct {
+		name, kind, body string
+		want             string // the fields, or the error
+	}{
+		{"two fields", urlencoded, "username=jane&password=secret", "password=secret username=jane"},
+		{"a parameter of the type", urlencoded + "; charset=utf-8", "username=jane", "username=jane"},
+		{"a broken parameter of the type", urlencoded + "; charset", "username=jane", "username=jane"},
+		{"the type in capitals", "Application/X-WWW-Form-URLEncoded", "username=jane", "username=jane"},
+		{"plus and percent", urlencoded, "username=jane+roe&password=%2B%26%3D%25", "password=+&=% username=jane roe"},
+		{"escapes in a name", urlencoded, "%75sername=jane", "username=jane"},
+		{"no value", urlencoded, "username&password=", "password= username="},
+		{"an equals sign in the value", urlencoded, "password=a=b", "password=a=b"},
+		{"empty pairs", urlencoded, "&&username=jane&", "username=jane"},
+		{"bytes that are not UTF-8", urlencoded, "username=%ff", "username=\xff"},
+		{"an unknown field", urlencoded, "username=jane&foo=bar", "username=jane"},
+		{"the query does not count", urlencoded, "", ""},
+		{"no type", "", "username=jane", ""},
+		{"a broken type", "a/b/c", "username=jane", ""},
+		{"JSON", "application/json", `{"username":"jane"}`, ""},
+		{"at the limit", urlencoded, "username=jane&x=" + strings.Repeat("x", limit-16), "username=jane"},
+		{"over the limit", urlencoded, "username=jane&x=" + strings.Repeat("x", limit-15), "too large"},
+		{"twice", urlencoded, "username=jane&username=jane", "body.username: Field must not be repeated"},
+		{"twice, once escaped", urlencoded, "username=jane&%75sername=jane", "body.username: Field must not be repeated"},
+		{"an unknown field twice", urlencoded, "hunter2=&hunter2=", "body: Field must not be repeated"},
+		{"a bad escape", urlencoded, "x=%zz", "body: Malformed form"},
+		{"a bad escape in a name", urlencoded, "%zz=x", "body: Malformed form"},
+		{"a cut escape", urlencoded, "password=secret%2", "body: Malformed form"},
+		{"a semicolon", urlencoded, "password=secret;x=y", "body: Malformed form"},
+		{"a repeated field and a bad escape", urlencoded, "username=a&username=b&x=%zz", "body: Malformed form"},
+
+		{"multipart", parts, jane + part + "password\r\n\r\nsecret\r\n" + end, "password=secret username=jane"},
+		{"multipart, quoted name", parts, part + "\"username\"\r\n\r\njane\r\n" + end, "username=jane"},
+		{"multipart, an unknown field", parts, jane + part + "x\r\n\r\ny\r\n" + end, "username=jane"},
+		{"multipart, text after the last boundary", parts, jane + end + "bye", "username=jane"},
+		{"multipart, too much after the last boundary", parts, jane + end + strings.Repeat("x", limit), "too large"},
+		{"multipart, too large", parts, part + "username\r\n\r\n" + strings.Repeat("x", limit), "too large"},
+		{"multipart, twice", parts, jane + jane + end, "body.username: Field must not be repeated"},
+		{"multipart, no last boundary", parts, jane, "body: Malformed form"},
+		{"multipart, no last boundary and no end of line", parts, strings.TrimSuffix(jane, "\r\n"), "body: Malformed form"},
+		{"multipart, no boundary in the body", parts, "username=jane", "body: Malformed form"},
+		{"multipart, no boundary in the type", "multipart/form-data", jane + end, "body: Malformed form"},
+		{"multipart, a part without a name", parts, "--B\r\nContent-Disposition: form-data\r\n\r\nx\r\n" + end, "body: Malformed form"},
+		{"multipart, a part of no form", parts, "--B\r\nContent-Disposition: attachment; name=username\r\n\r\nx\r\n" + end, "body: Malformed form"},
+		{"multipart, a file", parts, part + "password; filename=p.txt\r\n\r\nsecret\r\n" + end, "body.password: Input should be a string, not a file"},
+		{"multipart, a file without a name of its own", parts, part + "password; filename=\"\"\r\n\r\nsecret\r\n" + end, "body.password: Input should be a string, not a file"},
+		{"multipart, an unknown file", parts, part + "x; filename=p.txt\r\n\r\nsecret\r\n" + end, "body: Input should be a string, not a file"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			fields, err := parse(tt.kind, tt.body)
+			var got []string
+			for _, name := range slices.Sorted(maps.Keys(fields)) {
+				got = append(got, name+"="+fields[name])
+			}
+			text := strings.Join(got, " ")
+			if fault := (form.Fault{}); errors.As(err, &fault) {
+				text += fault.Error()
+			} else if errors.As(err, new(*http.MaxBytesError)) {
+				text += "too large"
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			if text != tt.want {
+				t.Errorf("%q, want %q", text, tt.want)
+			}
+		})
+	}
+}
+
+func TestMissing(t *testing.T) {
+	faults := form.Missing(map[string]string{"username": "jane", "password": ""}, "username", "password", "scope")
+	if got, want := form.Faults(faults).Error(), "body.password: Field required; body.scope: Field required"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// FuzzParse wants nothing read that a laxer reader reads otherwise, and no
+// error with a text of the client's.
+func FuzzParse(f *testing.F) {
+	for _, seed := range []struct{ kind, body string }{
+		{urlencoded, "username=johndoe&password=secret"},
+		{urlencoded, "username=johndoe&password=secret&password=secret"},
+		{urlencoded, "username=johndoe&password=secret;scope=%zz"},
+		{urlencoded + "; charset", "grant_type=x&&=&username"},
+		{parts, part + "username\r\n\r\njohndoe\r\n" + end},
+		{parts, part + "password; filename=x\r\n\r\nsecret\r\n--B\r\n"},
+		{"multipart/form-data; boundary=\"", "--"},
+		{"application/json", "{}"},
+		{"", "\x00"},
+	} {
+		f.Add(seed.kind, seed.body)
+	}
+	sound := []string{"too large", "Malformed form", "Field must not be repeated", "Input should be a string, not a file"}
+	f.Fuzz(func(t *testing.T, kind, body string) {
+		fields, err := parse(kind, body)
+		if fault := (form.Fault{}); errors.As(err, &fault) {
+			if !slices.Contains(sound, fault.Msg) || fault.Input != nil {
+				t.Errorf("fault %+v", fault)
+			}
+		}
+		lax := httptest.NewRequest("POST", "/token", strings.NewReader(body))
+		lax.Header.Set("Content-Type", kind)
+		lax.ParseMultipartForm(1 << 20)
+		for name, value := range fields {
+			if values := lax.PostForm[name]; len(values) != 1 || values[0] != value {
+				t.Errorf("%s is %q, and %q for net/http", name, value, values)
+			}
+		}
+	})
+}
