@@ -222,7 +222,7 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 		return err
 	}
 	a.tokens = counts.Tokens(a.tokens)
-	counts.Watch(files.Loaded, server.Pair.End)
+	counts.Watch(files.Loaded, server.Pair.End, a.admission.Load)
 	if err := files.Add(ctx, "users", a.users.load, cfg.users); errors.Is(err, context.Canceled) {
 		return nil // stopped at the start
 	} else if err != nil {

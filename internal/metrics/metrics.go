@@ -50,6 +50,7 @@ type Metrics struct {
 	store       tokens.Store
 	loaded      func(what string) time.Time
 	certificate func() time.Time
+	load        func() (running, waiting int)
 }
 
 // results are counts by result.
@@ -157,9 +158,10 @@ func (m *Metrics) Introspected(isActive bool) {
 }
 
 // Watch says whom to ask when the users and the certificate were loaded last,
-// and when the certificate ends; the zero time means that there is none.
-func (m *Metrics) Watch(loaded func(what string) time.Time, certificate func() time.Time) {
-	m.loaded, m.certificate = loaded, certificate
+// when the certificate ends, the zero time if there is none, and how many checks
+// of passwords run and wait.
+func (m *Metrics) Watch(loaded func(what string) time.Time, certificate func() time.Time, load func() (running, waiting int)) {
+	m.loaded, m.certificate, m.load = loaded, certificate, load
 }
 
 // Listen listens, if there is an address. Its error names the flag.

@@ -53,7 +53,7 @@ func wants(t *testing.T, m *Metrics, want map[string]string) {
 func newMetrics() *Metrics {
 	m := New(Config{Addr: "127.0.0.1:0"})
 	m.Tokens(&tokens.Memory{Now: time.Now})
-	m.Watch(func(what string) time.Time { return time.Unix(int64(len(what)), 5e8) }, func() time.Time { return time.Time{} })
+	m.Watch(func(what string) time.Time { return time.Unix(int64(len(what)), 5e8) }, func() time.Time { return time.Time{} }, func() (int, int) { return 2, 3 })
 	return m
 }
 
@@ -142,6 +142,8 @@ func TestLogins(t *testing.T) {
 			`simple_oauth2_login_check_seconds_sum`:                "0.18",
 			`simple_oauth2_login_check_seconds_bucket{le="0.025"}`: "0",
 			`simple_oauth2_tokens_live`:                            "1",
+			`simple_oauth2_checks_running`:                         "2",
+			`simple_oauth2_checks_waiting`:                         "3",
 		})
 	})
 }

@@ -110,6 +110,9 @@ func (m *Metrics) writeTo(w io.Writer) {
 	t.results(name, &m.logins, ok, wrong, guessing, busy, gone, unavailable)
 	t.histogram("simple_oauth2_login_wait_seconds", "How long logins waited until their password was looked at.", &m.waits)
 	t.histogram("simple_oauth2_login_check_seconds", "How long it took to check a password.", &m.checks)
+	running, waiting := m.load()
+	t.gauge("simple_oauth2_checks_running", "Checks of passwords that run now.", float64(running))
+	t.gauge("simple_oauth2_checks_waiting", "Checks of passwords that wait for their turn now.", float64(waiting))
 
 	name = "simple_oauth2_revocations_total"
 	t.family(name, "counter", "Revocations of live tokens by result: ok, or the store could not keep it (unavailable).")
