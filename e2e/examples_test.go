@@ -18,13 +18,16 @@ import (
 )
 
 // stage is the service, and beside it a program of examples/ that asks it. Its
-// users are jane, zoe, bob, who may not hold items:read, and alice, who is disabled.
+// users are jane, zoe, who holds more, bob, who may not hold items:read, and
+// alice, who is disabled.
 type stage struct {
 	t       *testing.T
 	service *process
 	dir     string // a copy of the example, and users.json
 	addr    string // of the example
 	tokens  map[string]string
+
+	hash, serviceHash string // of the users' password, and of that of items-service
 }
 
 // newStage starts the service and lets everybody log in. The copy of the example
@@ -33,6 +36,15 @@ func newStage(t *testing.T, example, backend string) *stage {
 	t.Helper()
 	addrs := freeAddrs(t, 2)
 	s := &stage{t: t, dir: t.TempDir(), addr: addrs[1], tokens: make(map[string]string)}
+	for password, hash := range map[string]*string{"secret": &s.hash, "battery staple": &s.serviceHash} {
+		command := exec.Command(program, "hash", "-cost", "4")
+		command.Stdin = strings.NewReader(password)
+		out, err := command.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		*hash = strings.TrimSpace(string(out))
+	}
 	_, port, _ := net.SplitHostPort(s.addr)
 	files, err := filepath.Glob("../examples/" + example + "/*")
 	if err != nil || len(files) == 0 {
@@ -61,27 +73,13 @@ func newStage(t *testing.T, example, backend string) *stage {
 // writeUsers writes users.json, in which jane is disabled or not.
 func (s *stage) writeUsers(janeDisabled bool) {
 	s.t.Helper()
-	command := exec.Command(program, "hash", "-cost", "4")
-	command.Stdin = strings.NewReader("secret")
-	out, err := command.Output()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	hash := strings.TrimSpace(string(out))
-	if old, err := os.ReadFile(filepath.Join(s.dir, "users.json")); err == nil { // another hash would end the tokens
-		var users map[string]struct {
-			Hash string `json:"hashed_password"`
-		}
-		json.Unmarshal(old, &users)
-		hash = users["jane"].Hash
-	}
-	scopes := []string{"items:read"}
+	hash, scopes := s.hash, []string{"items:read"}
 	text, _ := json.Marshal(map[string]any{
 		"jane":          map[string]any{"hashed_password": hash, "full_name": "Jane Roe", "email": "jane@example.com", "scopes": scopes, "disabled": janeDisabled},
-		"zoe":           map[string]any{"hashed_password": hash, "full_name": "Zoë", "scopes": scopes},
-		"bob":           map[string]any{"hashed_password": hash},
+		"zoe":           map[string]any{"hashed_password": hash, "full_name": "Zoë", "scopes": []string{"items:write", "items:read", "items:list"}},
+		"bob":           map[string]any{"hashed_password": hash, "scopes": []string{"my-items:read", "items:read-not"}},
 		"alice":         map[string]any{"hashed_password": hash, "scopes": scopes, "disabled": true},
-		"items-service": map[string]any{"hashed_password": hash, "scopes": []string{"introspect"}},
+		"items-service": map[string]any{"hashed_password": s.serviceHash, "scopes": []string{"introspect"}},
 	})
 	if err := os.WriteFile(filepath.Join(s.dir, "users.json"), text, 0o600); err != nil {
 		s.t.Fatal(err)
@@ -119,7 +117,7 @@ func (s *stage) run(name string, args ...string) {
 
 func (s *stage) login(username string) (token string) {
 	s.t.Helper()
-	form := url.Values{"username": {username}, "password": {"secret"}, "scope": {"items:read"}}
+	form := url.Values{"username": {username}, "password": {"secret"}, "scope": {"items:write items:read items:list my-items:read items:read-not"}}
 	status, _, body, _ := ask(s.service, "/token", "", form)
 	var answer struct {
 		AccessToken string `json:"access_token"`
@@ -164,8 +162,8 @@ func (s *stage) bearer(username string) string { return "Authorization: Bearer "
 
 // checkTokens wants GET path to let in who has a live token with the scope
 // items:read, and nobody else: a disabled user gets the status inactive. At the end it
-// kills the service. It returns the answer to jane.
-func (s *stage) checkTokens(path string, inactive int) (answer string) {
+// kills the service, and then wants the status broken at least. It returns the answer to jane.
+func (s *stage) checkTokens(path string, inactive, broken int) (answer string) {
 	t := s.t
 	t.Helper()
 	expect := func(what string, want int, headers ...string) {
@@ -210,14 +208,14 @@ func (s *stage) checkTokens(path string, inactive int) (answer string) {
 
 	s.service.signal(syscall.SIGSTOP)
 	syscall.Wait4(s.service.cmd.Process.Pid, nil, syscall.WUNTRACED, nil) // until it has stopped
-	if status, _, _, err := s.try(200*time.Millisecond, "GET", path, []string{s.bearer("zoe")}, ""); err == nil && status < 500 {
+	if status, _, _, err := s.try(200*time.Millisecond, "GET", path, []string{s.bearer("zoe")}, ""); err == nil && status < broken {
 		t.Errorf("while the service hangs: %d", status)
 	}
 	s.service.kill()
-	if status, _, _ := s.send("GET", path, nil, ""); status != 401 && status < 500 {
+	if status, _, _ := s.send("GET", path, nil, ""); status != 401 && status < broken {
 		t.Errorf("no token, while the service is down: %d", status)
 	}
-	if status, _, _ := s.send("GET", path, []string{s.bearer("zoe")}, ""); status < 500 {
+	if status, _, _ := s.send("GET", path, []string{s.bearer("zoe")}, ""); status < broken {
 		t.Errorf("while the service is down: %d", status)
 	}
 	listener, err := net.Listen("tcp", strings.TrimPrefix(s.service.url, "http://"))
@@ -226,7 +224,7 @@ func (s *stage) checkTokens(path string, inactive int) (answer string) {
 	}
 	defer listener.Close()
 	go http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(500) }))
-	if status, _, _ := s.send("GET", path, []string{s.bearer("zoe")}, ""); status < 500 {
+	if status, _, _ := s.send("GET", path, []string{s.bearer("zoe")}, ""); status < broken {
 		t.Errorf("while the service answers 500: %d", status)
 	}
 	return answer
@@ -265,7 +263,7 @@ func TestBackends(t *testing.T) {
 					t.Errorf("/users/me, which needs no scope: %d %s", status, body)
 				}
 			}
-			if item := s.checkTokens("/items/1", 403); item != backend.item {
+			if item := s.checkTokens("/items/1", 403, 500); item != backend.item {
 				t.Errorf("jane gets %q", item)
 			}
 		})
