@@ -124,3 +124,38 @@ func TestFail2ban(t *testing.T) {
 		})
 	}
 }
+
+// TestSystemdUnit has systemd read the unit and judge how much it may do, and
+// starts the program as it says.
+func TestSystemdUnit(t *testing.T) {
+	if _, err := exec.LookPath("systemd-analyze"); err != nil {
+		t.Skip("no systemd-analyze here: Debian's systemd has it")
+	}
+	text, err := os.ReadFile("../examples/systemd/simple-oauth2.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	unit := filepath.Join(dir, "simple-oauth2.service")
+	here := strings.Replace(string(text), "/usr/local/bin/simple-oauth2", program, 1)
+	if err := os.WriteFile(unit, []byte(here), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("systemd-analyze", "verify", "--man=no", unit).CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("verify: %v\n%s", err, out)
+	}
+	// In tenths: 0 may do nothing, 100 everything.
+	if out, err := exec.Command("systemd-analyze", "security", "--offline=true", "--threshold=15", "--no-pager", unit).CombinedOutput(); err != nil {
+		t.Errorf("security: %v\n%s", err, out)
+	}
+	command := regexp.MustCompile(`(?m)^ExecStart=\S+ (.*)$`).FindStringSubmatch(string(text))
+	if command == nil {
+		t.Fatal("no ExecStart")
+	}
+	users := `{"jane": {"hashed_password": "$2a$12$Utorln/cnSyG7X5Csg1/euh9zgDiaOtYcCJ29h/Oe5tTNXN7pJwJS"}}`
+	if err := os.WriteFile(filepath.Join(dir, "users.json"), []byte(users), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := strings.NewReplacer("/etc/simple-oauth2", dir, "/var/lib/simple-oauth2", dir).Replace(command[1])
+	start(t, strings.Fields(args)...)
+}
