@@ -30,9 +30,9 @@ type stage struct {
 	hash, serviceHash string // of the users' password, and of that of items-service
 }
 
-// newStage starts the service and lets everybody log in. The copy of the example
-// asks it at its address, passes requests on to backend and listens at addr.
-func newStage(t *testing.T, example, backend string) *stage {
+// newStage starts the service and lets everybody log in. The copy of the folder
+// of the example asks it at its address, passes requests on to backend and listens at addr.
+func newStage(t *testing.T, folder, backend string) *stage {
 	t.Helper()
 	addrs := freeAddrs(t, 2)
 	s := &stage{t: t, dir: t.TempDir(), addr: addrs[1], tokens: make(map[string]string)}
@@ -46,9 +46,9 @@ func newStage(t *testing.T, example, backend string) *stage {
 		*hash = strings.TrimSpace(string(out))
 	}
 	_, port, _ := net.SplitHostPort(s.addr)
-	files, err := filepath.Glob("../examples/" + example + "/*")
+	files, err := filepath.Glob(filepath.Join(folder, "*"))
 	if err != nil || len(files) == 0 {
-		t.Fatalf("no example %s: %v", example, err)
+		t.Fatalf("nothing in %s: %v", folder, err)
 	}
 	for _, file := range files {
 		text, err := os.ReadFile(file)
@@ -253,7 +253,7 @@ func TestBackends(t *testing.T) {
 	} {
 		t.Run(backend.name, func(t *testing.T) {
 			t.Parallel()
-			s := newStage(t, backend.name, "")
+			s := newStage(t, filepath.Join("../examples", backend.name), "")
 			backend.run(s)
 			if backend.me != "" {
 				if status, _, body := s.send("GET", "/users/me", []string{s.bearer("zoe")}, ""); status != 200 || body != backend.me {

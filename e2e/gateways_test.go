@@ -79,21 +79,15 @@ func TestGateways(t *testing.T) {
 
 		inactive, broken int // the status for a disabled user, and the least one without the service
 	}{
-		{"nginx", func(s *stage) {
-			var temporary strings.Builder
-			for _, name := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
-				temporary.WriteString(name + "_temp_path " + s.dir + ";\n")
-			}
-			s.write("nginx.conf", "events {}\nhttp {\naccess_log off;\n"+temporary.String()+"include guarded.conf;\n}\n")
-			s.run("nginx", "-p", s.dir, "-e", "stderr", "-c", "nginx.conf", "-g", "daemon off; master_process off; pid nginx.pid;")
-		}, nil, 403, 500},
-		{"caddy", func(s *stage) {
+		{"../examples/nginx", func(s *stage) { s.runNginx("") }, nil, 403, 500},
+		{"testdata/nginx-introspection", func(s *stage) { s.runNginx("load_module /usr/lib/nginx/modules/ngx_http_js_module.so;\n") }, introspected, 401, 500},
+		{"../examples/caddy", func(s *stage) {
 			s.write("Caddyfile", "{\nadmin off\n}\n"+s.read("Caddyfile"))
 			s.run("env", "XDG_CONFIG_HOME="+s.dir, "XDG_DATA_HOME="+s.dir, "caddy", "run", "--adapter", "caddyfile", "--config", filepath.Join(s.dir, "Caddyfile"))
 		}, nil, 403, 500},
-		{"haproxy", func(s *stage) { s.run("haproxy", "-db", "-C", s.dir, "-f", "haproxy.cfg") }, nil, 403, 500},
-		{"apache mod_oauth2", func(s *stage) { s.runApache("oauth2", "oauth2.conf") }, introspected, 401, 401},
-		{"apache mod_auth_openidc", func(s *stage) {
+		{"../examples/haproxy", func(s *stage) { s.run("haproxy", "-db", "-C", s.dir, "-f", "haproxy.cfg") }, nil, 403, 500},
+		{"../examples/apache mod_oauth2", func(s *stage) { s.runApache("oauth2", "oauth2.conf") }, introspected, 401, 401},
+		{"../examples/apache mod_auth_openidc", func(s *stage) {
 			// It asks by https alone.
 			service, _ := url.Parse(s.service.url)
 			proxy := httputil.NewSingleHostReverseProxy(service)
@@ -104,11 +98,11 @@ func TestGateways(t *testing.T) {
 			s.runApache("auth_openidc", "openidc.conf")
 		}, introspected, 401, 401},
 	} {
-		t.Run(gateway.name, func(t *testing.T) {
+		t.Run(filepath.Base(gateway.name), func(t *testing.T) {
 			t.Parallel()
 			b := newBackend(t)
-			example, _, _ := strings.Cut(gateway.name, " ")
-			s := newStage(t, example, strings.TrimPrefix(b.URL, "http://"))
+			folder, _, _ := strings.Cut(gateway.name, " ")
+			s := newStage(t, folder, strings.TrimPrefix(b.URL, "http://"))
 			gateway.run(s)
 			s.checkIdentity(b, gateway.says)
 			s.checkPaths(b)
@@ -125,6 +119,16 @@ func TestGateways(t *testing.T) {
 
 // introspected is what /introspect knows.
 var introspected = []string{"remote-user", "remote-scope"}
+
+// runNginx starts nginx with more before the rest of its configuration.
+func (s *stage) runNginx(more string) {
+	var temporary strings.Builder
+	for _, name := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
+		temporary.WriteString(name + "_temp_path " + s.dir + ";\n")
+	}
+	s.write("nginx.conf", more+"events {}\nhttp {\naccess_log off;\n"+temporary.String()+"include guarded.conf;\n}\n")
+	s.run("nginx", "-p", s.dir, "-e", "stderr", "-c", "nginx.conf", "-g", "daemon off; master_process off; pid nginx.pid;")
+}
 
 // runApache starts Apache with a module and the example that is for it.
 func (s *stage) runApache(module, file string) {
