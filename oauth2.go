@@ -170,7 +170,7 @@ func tellGateway(w http.ResponseWriter, _ *http.Request, user currentUser) error
 type passwordRequestForm struct {
 	Username string
 	Password string
-	Scopes   []string
+	Scope    string
 	ClientID string
 }
 
@@ -194,7 +194,7 @@ func passwordForm(r *http.Request) (passwordRequestForm, error) {
 	if basic, _, ok := r.BasicAuth(); ok && clientID == "" {
 		clientID = basic
 	}
-	return passwordRequestForm{fields["username"], fields["password"], strings.Fields(fields["scope"]), clientID}, nil
+	return passwordRequestForm{fields["username"], fields["password"], fields["scope"], clientID}, nil
 }
 
 // login answers POST /token: a new bearer token for the right password, also
@@ -224,8 +224,8 @@ func (a *auth) login(w http.ResponseWriter, r *http.Request, request passwordReq
 		ExpiresIn   int64   `json:"expires_in"`
 		Scope       *string `json:"scope,omitempty"`
 	}{TokenType: "bearer", ExpiresIn: int64(a.tokenTTL / time.Second)}
-	scope := strings.Join(user.allowed(request.Scopes), " ")
-	if len(request.Scopes) > 0 {
+	scope := strings.Join(user.allowed(strings.Fields(request.Scope)), " ")
+	if strings.TrimSpace(request.Scope) != "" {
 		granted.Scope = &scope
 	}
 	if granted.AccessToken, err = a.issue(r.Context(), user, scope); err != nil {
@@ -341,6 +341,7 @@ var (
 	errInactiveUser     = &httpError{http.StatusBadRequest, "Inactive user", "invalid_token", nil}
 	errInvalidGrant     = &httpError{http.StatusBadRequest, "Incorrect username or password", "invalid_grant", nil}
 	errInvalidClient    = &httpError{http.StatusUnauthorized, "Incorrect client credentials", "invalid_client", map[string]string{"WWW-Authenticate": `Basic realm="simple-oauth2"`}}
+	errBusy             = &httpError{http.StatusServiceUnavailable, "Too many large forms are being read, try again later", "temporarily_unavailable", map[string]string{"Retry-After": "1"}}
 	errTooLarge         = &httpError{http.StatusRequestEntityTooLarge, "Request body larger than 64 KiB", "invalid_request", nil}
 	errUnavailable      = &httpError{http.StatusServiceUnavailable, "The tokens cannot be reached, try again later", "temporarily_unavailable", map[string]string{"Retry-After": "1"}}
 	errNotFound         = &httpError{http.StatusNotFound, "Not Found", "", nil}
@@ -379,11 +380,13 @@ func errUnprocessable(code string, faults ...form.Fault) *httpError {
 // readForm is the form in r's body; a field that was not sent is empty.
 func readForm(r *http.Request, names ...string) (map[string]string, error) {
 	fields, err := form.Parse(r, 64<<10, names...)
-	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		return nil, errTooLarge
-	}
-	if fault := (form.Fault{}); errors.As(err, &fault) {
-		return nil, errUnprocessable("invalid_request", fault)
+	switch fault := (form.Fault{}); {
+	case errors.As(err, new(*http.MaxBytesError)):
+		err = errTooLarge
+	case errors.Is(err, form.ErrBusy):
+		err = errBusy
+	case errors.As(err, &fault):
+		err = errUnprocessable("invalid_request", fault)
 	}
 	return fields, err
 }

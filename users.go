@@ -12,7 +12,6 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"simple-oauth2/internal/answer"
-	"simple-oauth2/internal/logs"
 	"simple-oauth2/internal/tokens"
 	"simple-oauth2/internal/usersfile"
 )
@@ -53,9 +52,6 @@ func (u *storedUser) allowed(scopes []string) (held []string) {
 func (u *storedUser) client() (hash []byte, may bool) {
 	return u.hash, u.active() && slices.Contains(u.scopes, "introspect")
 }
-
-// leastCost is the bcrypt cost below which a stolen hash is guessed too fast.
-const leastCost = 10
 
 // longestPassword is the number of bytes that bcrypt looks at; what is longer
 // would match anything that begins alike.
@@ -99,10 +95,8 @@ func (u *users) load(ctx context.Context) error {
 		user.body = answer.Encode(user)
 		read.byName[name] = &storedUser{User: user, hash: record.Hash, credential: tokens.CredentialOf(record.Hash), scopes: record.Scopes}
 		costliest = max(costliest, record.Cost)
-		if record.Cost < leastCost {
-			u.log.Warn("the hash of a user is weak, make a new one", "username", logs.Cut(name), "cost", record.Cost, "least", leastCost)
-		}
 	}
+	usersfile.WarnOfWeak(records, u.log)
 	read.noOne = fmt.Appendf(nil, "$2a$%02d$%s", costliest, strings.Repeat(".", 53))
 	if u.file == "" {
 		u.log.Warn("these are the tutorial's demonstration users, whose passwords everybody knows: give your own with -users")

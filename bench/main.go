@@ -9,6 +9,7 @@
 //	go run . -etcd           a replica that has etcd beside a service of one machine alone
 //	go run . -crowd          crowds that log in, and honest users beside guessers, alone
 //	go run . -spray          the guessers try another username each time
+//	go run . -bodies         the memory that logins of 64 KiB take, over 4,000 connections
 package main
 
 import (
@@ -66,6 +67,7 @@ func main() {
 	spray := flag.Bool("spray", false, "guess at another username each time")
 	crowd := flag.Bool("crowd", false, "log crowds in, and honest users beside guessers, alone")
 	etcd := flag.Bool("etcd", false, "compare a replica that has etcd with a service of one machine, alone")
+	long := flag.Bool("bodies", false, "post logins of 64 KiB and measure the memory, alone")
 	flag.Parse()
 	switch *serve {
 	case "bare":
@@ -73,13 +75,13 @@ func main() {
 	case "go-oauth2":
 		serveGoOAuth2(*serveAddr)
 	}
-	if err := bench(*rounds, *seconds, *tokens, *spray, *etcd, *crowd); err != nil {
+	if err := bench(*rounds, *seconds, *tokens, *spray, *etcd, *crowd, *long); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func bench(rounds, seconds, tokens int, spray, etcd, crowd bool) error {
+func bench(rounds, seconds, tokens int, spray, etcd, crowd, long bool) error {
 	if _, err := exec.LookPath("wrk"); err != nil {
 		return err
 	}
@@ -97,6 +99,9 @@ func bench(rounds, seconds, tokens int, spray, etcd, crowd bool) error {
 	}
 	if etcd {
 		return besideEtcd(dir, tokens)
+	}
+	if long {
+		return bodies(dir, seconds)
 	}
 	script := "wrk.method = 'POST'\nwrk.headers['Content-Type'] = 'application/x-www-form-urlencoded'\n"
 	form := "grant_type=password&client_id=app&client_secret=any&password=wrong&username="

@@ -2,9 +2,15 @@
 // strictly than net/http: a form that is in any way broken, or that says one
 // thing twice, is refused whole, so that nobody is ever logged in by half of
 // one.
+//
+// The memory that forms take is bounded, whatever is sent. A form of up to 4 KiB
+// is read at once. The larger ones share 32 places, and wait up to 5 seconds
+// for one; a slow sender of a large form delays large forms alone. Nothing of a
+// body is kept but the fields that are asked for, of 8 KiB together.
 package form
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"maps"
@@ -47,30 +53,33 @@ func (f Faults) Error() string {
 // not sent is "". With any other type of body, or none, there are no fields.
 // Fields not named are ignored (RFC 6749 3.2), but must be as sound.
 //
-// The error is a Fault for a malformed form, a field sent twice and a file, and
-// an *http.MaxBytesError for a body of more than limit bytes. The fault names a
-// field only if the caller did: any other name is the client's own text.
+// The error is a Fault for a malformed form, a field sent twice, fields that are
+// too long and a file, an *http.MaxBytesError for a body of more than limit
+// bytes, and ErrBusy. The fault names a field only if the caller did: any other
+// name is the client's own text.
 func Parse(r *http.Request, limit int64, names ...string) (map[string]string, error) {
 	mediaType, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
 		return nil, nil
 	}
-	body := http.MaxBytesReader(nil, r.Body, limit)
 	form := collector{names: names, seen: make(map[string]bool), fields: make(map[string]string)}
+	var parse func(text []byte) error
 	switch mediaType {
 	case "application/x-www-form-urlencoded":
-		err = form.readURLEncoded(body)
+		parse = form.parseURLEncoded
 	case "multipart/form-data":
-		err = form.readMultipart(multipart.NewReader(body, params["boundary"]))
-		if err == nil { // what follows the last boundary is nothing, but net/http sees a client hang up only behind it
-			if _, rest := io.Copy(io.Discard, body); rest != nil {
-				err = broken(rest)
-			}
+		parse = func(text []byte) error {
+			return form.parseMultipart(multipart.NewReader(bytes.NewReader(text), params["boundary"]))
 		}
 	default:
 		return nil, nil
 	}
+	text, done, err := read(r, limit)
+	defer done()
 	if err != nil {
+		return nil, broken(err)
+	}
+	if err := parse(text); err != nil {
 		return nil, err
 	}
 	return form.fields, nil
@@ -92,17 +101,17 @@ func Mismatch(name, value, pattern string) Fault {
 		Input: value, Ctx: map[string]string{"pattern": pattern}}
 }
 
+// longest is the length in bytes of all fields that are kept.
+const longest = 8 << 10
+
 type collector struct {
 	names  []string
 	seen   map[string]bool
 	fields map[string]string
+	length int // of the fields
 }
 
-func (c *collector) readURLEncoded(body io.Reader) error {
-	text, err := io.ReadAll(body)
-	if err != nil {
-		return broken(err)
-	}
+func (c *collector) parseURLEncoded(text []byte) error {
 	values, err := url.ParseQuery(string(text))
 	if err != nil {
 		return broken(err)
@@ -117,7 +126,7 @@ func (c *collector) readURLEncoded(body io.Reader) error {
 	return nil
 }
 
-func (c *collector) readMultipart(parts *multipart.Reader) error {
+func (c *collector) parseMultipart(parts *multipart.Reader) error {
 	for {
 		part, err := parts.NextRawPart()
 		if err == io.EOF { // wrapped, it would mean that the last boundary is missing
@@ -150,7 +159,10 @@ func (c *collector) add(name, value string) error {
 	}
 	c.seen[name] = true
 	if slices.Contains(c.names, name) {
-		c.fields[name] = value
+		if c.length += len(value); c.length > longest {
+			return c.fault(name, "Fields must not be longer than 8192 bytes together")
+		}
+		c.fields[name] = strings.Clone(value) // the value is a part of the whole body
 	}
 	return nil
 }
@@ -167,6 +179,9 @@ func (c *collector) fault(name, msg string) error {
 func broken(err error) error {
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 		return tooLarge
+	}
+	if errors.Is(err, ErrBusy) {
+		return ErrBusy
 	}
 	return Fault{Type: "value_error", Loc: []string{"body"}, Msg: "Malformed form"}
 }

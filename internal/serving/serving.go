@@ -1,7 +1,7 @@
 // Package serving is the HTTP server: where it listens, its certificate, and
 // the limits that keep a slow or silent client from holding a connection.
 //
-// A client has 5 seconds to send a header of at most 64 KiB and 10 seconds for
+// A client has 5 seconds to send a header of at most 16 KiB and 10 seconds for
 // the whole request, waits at most 30 seconds for its answer, and may leave a
 // connection idle for 2 minutes.
 //
@@ -107,7 +107,7 @@ func newServer(handler http.Handler, log *slog.Logger) *Server {
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
+		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
 	return s

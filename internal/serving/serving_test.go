@@ -73,11 +73,11 @@ func TestLimits(t *testing.T) {
 			return rest(conn)
 		}, 2 * time.Minute, "HTTP/1.1 200 "},
 		{"a header within the limit", func(conn net.Conn) string {
-			io.WriteString(conn, request+"Connection: close\r\nX: "+strings.Repeat("x", 60<<10)+"\r\n\r\n")
+			io.WriteString(conn, request+"Connection: close\r\nX: "+strings.Repeat("x", 15<<10)+"\r\n\r\n")
 			return rest(conn)
 		}, 0, "HTTP/1.1 200 "},
 		{"a header over the limit", func(conn net.Conn) string {
-			go io.WriteString(conn, request+"X: "+strings.Repeat("x", 70<<10)+"\r\n\r\n")
+			go io.WriteString(conn, request+"X: "+strings.Repeat("x", 21<<10)+"\r\n\r\n")
 			status, _ := bufio.NewReader(conn).ReadString('\n')
 			conn.Close()
 			return status

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"regexp"
 	"slices"
 	"strconv"
@@ -15,12 +16,16 @@ import (
 
 	"golang.org/x/crypto/bcrypt"
 
+	"simple-oauth2/internal/logs"
 	"simple-oauth2/internal/strictjson"
 )
 
 // MaxCost is the greatest cost of a hash. Each step doubles the time of a
 // login; with a greater one every guess would burn seconds.
 const MaxCost = 16
+
+// LeastCost is the cost below which a stolen hash is guessed too fast.
+const LeastCost = 10
 
 // Demonstration is the tutorial's fake_users_db: johndoe, whose password is
 // secret, and alice, whose password is secret2 and who is disabled.
@@ -75,6 +80,27 @@ func Scopes(records map[string]Record) (scopes []string) {
 	}
 	slices.Sort(scopes)
 	return slices.Compact(scopes)
+}
+
+// WarnOfWeak tells the log how many users have a hash that costs less than
+// LeastCost, and names the first few of them.
+func WarnOfWeak(records map[string]Record, log *slog.Logger) {
+	const named = 5
+	var weak []string
+	for name, record := range records {
+		if record.Cost < LeastCost {
+			weak = append(weak, name)
+		}
+	}
+	if len(weak) == 0 {
+		return
+	}
+	slices.Sort(weak)
+	some := weak[:min(len(weak), named)]
+	for i, name := range some {
+		some[i] = logs.Cut(name)
+	}
+	log.Warn("the hashes of some users are weak, make new ones", "users", len(weak), "among_them", some, "least_cost", LeastCost)
 }
 
 var (

@@ -3,6 +3,8 @@ package usersfile_test
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -170,4 +172,25 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestWarnOfWeak(t *testing.T) {
+	records := map[string]usersfile.Record{"strong": {Cost: usersfile.LeastCost}}
+	for _, tt := range []struct {
+		weak int
+		want string
+	}{
+		{0, ""},
+		{1, `users=1 among_them=[weak0] least_cost=10`},
+		{7, `users=7 among_them="[weak0 weak1 weak2 weak3 weak4]" least_cost=10`},
+	} {
+		for i := range tt.weak {
+			records[fmt.Sprint("weak", i)] = usersfile.Record{Cost: usersfile.LeastCost - 1}
+		}
+		var log strings.Builder
+		usersfile.WarnOfWeak(records, slog.New(slog.NewTextHandler(&log, nil)))
+		if got := log.String(); strings.Count(got, "\n") != min(tt.weak, 1) || !strings.Contains(got, tt.want) {
+			t.Errorf("%d: %q, want %s", tt.weak, got, tt.want)
+		}
+	}
 }

@@ -1,0 +1,56 @@
+package form
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+)
+
+// ErrBusy is the error of a large form that had to wait too long for a place.
+var ErrBusy = errors.New("too many large forms are being read")
+
+const (
+	small    = 4 << 10 // bytes of a body that are read without a place
+	patience = 5 * time.Second
+)
+
+// places are where large forms are read, with a buffer each: no more of them at
+// a time than this, whatever is sent and however slowly. They are taken in the
+// order in which they were asked for.
+var places = newPlaces()
+
+func newPlaces() chan *bytes.Buffer {
+	places := make(chan *bytes.Buffer, 32)
+	for range cap(places) {
+		places <- new(bytes.Buffer)
+	}
+	return places
+}
+
+// read returns the body, and a function that is to be called when it is no
+// longer needed. The error may be an *http.MaxBytesError and ErrBusy.
+func read(r *http.Request, limit int64) (text []byte, done func(), err error) {
+	body := http.MaxBytesReader(nil, r.Body, limit)
+	var head bytes.Buffer
+	if r.ContentLength <= small { // or it was not said
+		head.Grow(int(max(r.ContentLength, 0)) + bytes.MinRead)
+		_, err := head.ReadFrom(io.LimitReader(body, small+1))
+		if err != nil || head.Len() <= small {
+			return head.Bytes(), func() {}, err
+		}
+	}
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	select {
+	case place := <-places:
+		place.Write(head.Bytes())
+		_, err = place.ReadFrom(body)
+		return place.Bytes(), func() { place.Reset(); places <- place }, err
+	case <-late.C:
+		return nil, func() {}, ErrBusy
+	case <-r.Context().Done():
+		return nil, func() {}, r.Context().Err()
+	}
+}

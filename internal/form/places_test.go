@@ -1,0 +1,84 @@
+package form
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// post is a request with a form in the body.
+func post(body io.Reader) *http.Request {
+	r := httptest.NewRequest("POST", "/", body)
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return r
+}
+
+// TestPlaces has slow senders hold all places, and others send forms meanwhile.
+func TestPlaces(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		bytes int // of the body
+		took  time.Duration
+		err   error
+	}{
+		{"small", 100, 0, nil},
+		{"the greatest that needs no place", small, 0, nil},
+		{"the least that needs one", small + 1, patience, ErrBusy},
+		{"large", 60_000, patience, ErrBusy},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				defer func(before chan *bytes.Buffer) { places = before }(places)
+				places = newPlaces() // of this bubble
+				var slow []*io.PipeWriter
+				for range cap(places) {
+					body, sender := io.Pipe()
+					go Parse(post(body), 64<<10)
+					io.WriteString(sender, strings.Repeat("x", small+1))
+					slow = append(slow, sender)
+				}
+				synctest.Wait()
+				parse := func(took time.Duration, want error) {
+					t.Helper()
+					began := time.Now()
+					fields, err := Parse(post(strings.NewReader("name=jane&x="+strings.Repeat("x", tt.bytes-len("name=jane&x=")))), 64<<10, "name")
+					if !errors.Is(err, want) || err == nil && fields["name"] != "jane" || time.Since(began) != took {
+						t.Errorf("%q, %v after %v; want %v after %v", fields, err, time.Since(began), want, took)
+					}
+				}
+				parse(tt.took, tt.err)
+				for _, sender := range slow {
+					sender.Close()
+				}
+				synctest.Wait()
+				parse(0, nil)
+				if len(places) != cap(places) {
+					t.Errorf("%d places are not given back", cap(places)-len(places))
+				}
+			})
+		})
+	}
+}
+
+// TestLongest wants a limit on what is kept, and none on what is passed over.
+func TestLongest(t *testing.T) {
+	for _, tt := range []struct{ name, form, err string }{
+		{"at the limit", "a=" + strings.Repeat("x", longest-1) + "&b=x", ""},
+		{"above it", "a=" + strings.Repeat("x", longest-1) + "&b=xx", "body.b: Fields must not be longer than 8192 bytes together"},
+		{"one field alone", "b=" + strings.Repeat("x", longest+1), "body.b: Fields must not be longer than 8192 bytes together"},
+		{"not asked for", "a=x&c=" + strings.Repeat("x", 4*longest), ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := Parse(post(strings.NewReader(tt.form)), 64<<10, "a", "b")
+			if err == nil && tt.err != "" || err != nil && err.Error() != tt.err {
+				t.Errorf("error %v, want %s", err, tt.err)
+			}
+		})
+	}
+}
