@@ -565,7 +565,7 @@ func (s brokenStore) Find(ctx context.Context, key tokens.Key) (*tokens.Record, 
 
 func (s brokenStore) Delete(context.Context, tokens.Key) error { return tokens.ErrUnavailable }
 
-func (s brokenStore) Status() (bool, string) { return s.up, "what is amiss" }
+func (s brokenStore) Status() (bool, string) { return s.up, "what is wrong" }
 
 func TestStoreUnavailable(t *testing.T) {
 	s := newService(t, testUsers())
@@ -590,7 +590,7 @@ func TestStoreUnavailable(t *testing.T) {
 		{"revoke an unknown token", true, "POST", "/revoke", "", "unknown", 503, protocol},
 		{"introspect an unknown token", true, "POST", "/introspect", known, "unknown", 503, protocol},
 		{"introspect by an unknown token", true, "POST", "/introspect", "unknown", known, 503, protocol},
-		{"healthz", true, "GET", "/healthz", "", "", 200, `{"status":"ok","detail":"what is amiss"}`},
+		{"healthz", true, "GET", "/healthz", "", "", 200, `{"status":"ok","detail":"what is wrong"}`},
 		{"healthz before the first list", false, "GET", "/healthz", "", "", 503, resource},
 		{"livez before the first list", false, "GET", "/livez", "", "", 200, `{"status":"ok"}`},
 	} {
@@ -731,7 +731,7 @@ func TestChain(t *testing.T) {
 		if w.Code != 500 || w.Body.String() != `{"detail":"Internal Server Error"}` {
 			t.Errorf("%d %s", w.Code, w.Body)
 		}
-		if !strings.Contains(s.log.String(), `level=ERROR msg="an error that has no status" error="inner detail"`) {
+		if !strings.Contains(s.log.String(), `level=ERROR msg="unexpected error" error="inner detail"`) {
 			t.Errorf("the service's log does not tell:\n%s", s.log)
 		}
 	})
@@ -1020,7 +1020,7 @@ func TestFlags(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(other, "swagger-ui-bundle.js"), []byte("other"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	const ttl = "it must be a duration such as 30m or 8h, in whole seconds and of one at least"
+	const ttl = "it must be a duration such as 30m or 8h, in whole seconds, at least 1s"
 	for _, tt := range []struct {
 		name string
 		args string
@@ -1045,12 +1045,12 @@ func TestFlags(t *testing.T) {
 		{"shutdown-delay negative", "", "OAUTH2_SHUTDOWN_DELAY=-1s", `invalid value "-1s" for OAUTH2_SHUTDOWN_DELAY: it must be a duration such as 10s, 0 or more`},
 		{"trusted proxy malformed", "-trusted-proxies 10.0.0.0/8,proxy", "", `invalid value "10.0.0.0/8,proxy" for flag -trusted-proxies: "proxy" is neither an address nor a range such as 10.0.0.0/8`},
 		{"trusted range malformed", "", "OAUTH2_TRUSTED_PROXIES=10.0.0.0/33", `invalid value "10.0.0.0/33" for OAUTH2_TRUSTED_PROXIES: "10.0.0.0/33" is neither an address nor a range such as 10.0.0.0/8`},
-		{"origin with a path", "-cors-origins https://a.example/", "", `invalid value "https://a.example/" for flag -cors-origins: "https://a.example/" is not an origin as browsers send it, is it https://a.example?`},
+		{"origin with a path", "-cors-origins https://a.example/", "", `invalid value "https://a.example/" for flag -cors-origins: "https://a.example/" is not an origin as browsers send it, did you mean https://a.example?`},
 		{"origin without a scheme", "", "OAUTH2_CORS_ORIGINS=a.example", `invalid value "a.example" for OAUTH2_CORS_ORIGINS: "a.example" is not an origin such as https://app.example.com`},
 		{"docs assets not there", "-docs-assets " + dir, "", "-docs-assets: open " + dir + "/swagger-ui-bundle.js: no such file or directory"},
-		{"docs assets of another version", "", "OAUTH2_DOCS_ASSETS=" + other, "-docs-assets: " + other + "/swagger-ui-bundle.js is not the one of swagger-ui-dist " + swaggerui.Version},
+		{"docs assets of another version", "", "OAUTH2_DOCS_ASSETS=" + other, "-docs-assets: " + other + "/swagger-ui-bundle.js is not the file of swagger-ui-dist " + swaggerui.Version},
 		{"etcd's certificate alone", "-etcd https://127.0.0.1:1 -etcd-cert a", "", "-etcd-cert and -etcd-key go together: give both or neither"},
-		{"etcd's user and no etcd", "", "OAUTH2_ETCD_USER=a", "certificates or a user for etcd, but no -etcd"},
+		{"etcd's user and no etcd", "", "OAUTH2_ETCD_USER=a", "-etcd-ca, -etcd-cert or OAUTH2_ETCD_USER is set, but -etcd is not"},
 		{"etcd's prefix empty", "-etcd http://127.0.0.1:1 -etcd-prefix=", "", "-etcd-prefix must not be empty"},
 		{"etcd no URL", "-addr 127.0.0.1:0", "OAUTH2_ETCD=localhost:2379", "-etcd: endpoint 1 is not of the form http://host:2379"},
 		{"etcd's password on the command line", "-etcd-password a", "", "flag provided but not defined: -etcd-password"},
@@ -1333,7 +1333,7 @@ func TestRun(t *testing.T) {
 	if !regexp.MustCompile(`^time=\S+ level=INFO msg=starting version=\S+ go=go1\S+ url=http://` + s.addr + ` docs=http://` + s.addr + "/docs\n").MatchString(s.log.String()) {
 		t.Errorf("the first line is not that of the start:\n%s", s.log)
 	}
-	if !strings.Contains(s.log.String(), "level=WARN msg=\"these are the tutorial's demonstration users") {
+	if !strings.Contains(s.log.String(), "level=WARN msg=\"serving the tutorial's demonstration users") {
 		t.Errorf("no warning of the demonstration users:\n%s", s.log)
 	}
 	if !strings.Contains(s.log.String(), `msg="users loaded" users=2 source=demonstration`) {
@@ -1413,7 +1413,7 @@ func TestRunJSON(t *testing.T) {
 			t.Errorf("%s: %v", line, err)
 		}
 	}
-	if !strings.Contains(lines[1], `"level":"WARN","msg":"nothing reads this variable of the environment","name":"OAUTH2_USER","meant":"OAUTH2_USERS"}`) || strings.Contains(log.String(), "hunter2") {
+	if !strings.Contains(lines[1], `"level":"WARN","msg":"unknown environment variable","name":"OAUTH2_USER","meant":"OAUTH2_USERS"}`) || strings.Contains(log.String(), "hunter2") {
 		t.Errorf("no word of the variable:\n%s", log)
 	}
 }
@@ -1463,7 +1463,7 @@ func TestRunReload(t *testing.T) {
 	s := start(t, "-users", file)
 	write(`{"johndoe": {}}`)
 	hangUp(t)
-	s.waitFor(t, `level=ERROR msg="users not loaded again, what was loaded before stays" error=".*users.json: user \\"johndoe\\": no hashed_password"`)
+	s.waitFor(t, `level=ERROR msg="users could not be loaded again, the previous version stays in use" error=".*users.json: user \\"johndoe\\": no hashed_password"`)
 	write(`{}`)
 	hangUp(t)
 	s.waitFor(t, `level=WARN msg="there are no users: nobody can log in" source=\S+users.json\n.*msg="users loaded" users=0 source=\S+users.json`)
@@ -1471,7 +1471,7 @@ func TestRunReload(t *testing.T) {
 	s.waitForEnd(t)
 }
 
-// TestRunStop ends the program while a request is in hand.
+// TestRunStop ends the program while a request is in flight.
 func TestRunStop(t *testing.T) {
 	s := start(t)
 	conn, err := net.Dial("tcp", s.addr)
@@ -1496,7 +1496,7 @@ func TestRunStop(t *testing.T) {
 	}
 	fmt.Fprintf(conn, "token=x")
 	if response, err := http.ReadResponse(answers, nil); err != nil || response.StatusCode != 200 {
-		t.Errorf("the request in hand: %v %v", response, err)
+		t.Errorf("the request in flight: %v %v", response, err)
 	}
 	s.waitForEnd(t)
 }

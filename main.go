@@ -158,7 +158,7 @@ func parseConfig(args []string, getenv func(string) string, help io.Writer) (con
 }
 
 // run is the program: it serves as args and the environment say, until ctx
-// ends, and then returns nil once the requests in hand are answered.
+// ends, and then returns nil once the in-flight requests are answered.
 func run(ctx context.Context, args []string, getenv func(string) string, stderr io.Writer) error {
 	onlyAsk := len(args) > 0 && args[0] == "healthcheck"
 	if onlyAsk {

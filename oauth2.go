@@ -82,7 +82,7 @@ type currentUser struct {
 	Scopes []string
 }
 
-// currentUser is the user of the bearer token, looked up anew by name: whoever
+// currentUser is the user of the bearer token, looked up anew by name: a user who
 // is removed or disabled loses access with the next request.
 func (a *auth) currentUser(r *http.Request) (currentUser, error) {
 	token, err := bearerToken(r)
@@ -266,8 +266,8 @@ func tokenForm(r *http.Request) (map[string]string, error) {
 	return fields, nil
 }
 
-// revoke answers POST /revoke: from now on the token is worth nothing. Whoever
-// holds a token may end it; whether it was alive is not told (RFC 7009 2.2).
+// revoke answers POST /revoke: from now on the token is worth nothing. Anyone who
+// holds a token may end it; the answer does not say whether it was alive (RFC 7009 2.2).
 func (a *auth) revoke(w http.ResponseWriter, r *http.Request, fields map[string]string) error {
 	key := tokens.KeyOf(fields["token"])
 	record, err := a.tokens.Find(r.Context(), key)
@@ -428,7 +428,7 @@ func (a *auth) writeError(w http.ResponseWriter, err error, protocol bool) {
 	if errors.Is(err, tokens.ErrUnavailable) {
 		e = errUnavailable
 	} else if !errors.As(err, &e) {
-		a.log.Error("an error that has no status", "error", err)
+		a.log.Error("unexpected error", "error", err)
 		e = &httpError{http.StatusInternalServerError, "Internal Server Error", "server_error", nil}
 	}
 	for name, value := range e.Header {

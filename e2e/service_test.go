@@ -1,5 +1,5 @@
 // Package e2e uses the built program as its users do: with a client library of
-// OAuth2, and with the README in hand.
+// OAuth2, and as the README says.
 package e2e
 
 import (

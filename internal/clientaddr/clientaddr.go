@@ -28,7 +28,7 @@ func (p *Proxies) Set(list string) error {
 			return fmt.Errorf("%q is neither an address nor a range such as 10.0.0.0/8", item)
 		}
 		if prefix != prefix.Masked() {
-			return fmt.Errorf("%q has bits behind its length, is it %s?", item, prefix.Masked())
+			return fmt.Errorf("%q has bits set after the prefix length, did you mean %s?", item, prefix.Masked())
 		}
 		if addr := prefix.Addr(); addr.Is4In6() { // an IPv4 address is compared as one
 			prefix = netip.PrefixFrom(addr.Unmap(), prefix.Bits()-96)
@@ -92,7 +92,7 @@ type Clients struct {
 func (c *Clients) Of(r *http.Request) netip.Addr {
 	if r.Header["X-Forwarded-For"] != nil && !c.warned.Load() {
 		if peer := parse(r.RemoteAddr); !c.trusts(peer) && !c.warned.Swap(true) {
-			c.Log.Warn("X-Forwarded-For from a peer that is not trusted does not count: if it is your proxy, give it in -trusted-proxies", "peer", peer)
+			c.Log.Warn("ignoring X-Forwarded-For from an untrusted peer; if it is your proxy, add it to -trusted-proxies", "peer", peer)
 		}
 	}
 	return c.Proxies.Of(r)

@@ -53,9 +53,9 @@ func TestSet(t *testing.T) {
 		{"fe80::1%eth0", "", `"fe80::1%eth0" is neither an address nor a range such as 10.0.0.0/8`},
 		{"::ffff:10.0.0.1", "10.0.0.1/32", ""},
 		{"::ffff:10.0.0.0/104,::ffff:0:0/96", "10.0.0.0/8,0.0.0.0/0", ""},
-		{"::ffff:10.0.0.1/104", "", `"::ffff:10.0.0.1/104" has bits behind its length, is it ::ffff:10.0.0.0/104?`},
-		{"::ffff:0:0/90", "", `"::ffff:0:0/90" has bits behind its length, is it ::ffc0:0:0/90?`},
-		{"10.0.0.1/8", "", `"10.0.0.1/8" has bits behind its length, is it 10.0.0.0/8?`},
+		{"::ffff:10.0.0.1/104", "", `"::ffff:10.0.0.1/104" has bits set after the prefix length, did you mean ::ffff:10.0.0.0/104?`},
+		{"::ffff:0:0/90", "", `"::ffff:0:0/90" has bits set after the prefix length, did you mean ::ffc0:0:0/90?`},
+		{"10.0.0.1/8", "", `"10.0.0.1/8" has bits set after the prefix length, did you mean 10.0.0.0/8?`},
 	} {
 		var proxies Proxies
 		err := proxies.Set(tt.list)

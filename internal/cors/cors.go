@@ -32,7 +32,7 @@ func (o *Origins) Set(list string) error {
 		read = append(read, origin)
 	}
 	if len(read) > 1 && slices.Contains(read, "*") {
-		return fmt.Errorf("* is any origin and stands alone")
+		return fmt.Errorf("* means any origin and must be the only one")
 	}
 	*o = read
 	return nil
@@ -59,7 +59,7 @@ func check(origin string) error {
 		as = strings.Replace(as, strings.ToLower(u.Hostname()), ip.String(), 1)
 	}
 	if as != origin {
-		return fmt.Errorf("%q is not an origin as browsers send it, is it %s?", origin, as)
+		return fmt.Errorf("%q is not an origin as browsers send it, did you mean %s?", origin, as)
 	}
 	return nil
 }

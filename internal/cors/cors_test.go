@@ -87,18 +87,18 @@ func TestSet(t *testing.T) {
 		{"two, with a space", "https://a.example, http://localhost:3000", "https://a.example,http://localhost:3000", ""},
 		{"an IPv6 address", "http://[::1]:3000", "http://[::1]:3000", ""},
 		{"any", "*", "*", ""},
-		{"with a path", "https://a.example/", "", `"https://a.example/" is not an origin as browsers send it, is it https://a.example?`},
-		{"in capitals", "https://A.example", "", `"https://A.example" is not an origin as browsers send it, is it https://a.example?`},
-		{"with its scheme's port", "http://a.example:80", "", `"http://a.example:80" is not an origin as browsers send it, is it http://a.example?`},
+		{"with a path", "https://a.example/", "", `"https://a.example/" is not an origin as browsers send it, did you mean https://a.example?`},
+		{"in capitals", "https://A.example", "", `"https://A.example" is not an origin as browsers send it, did you mean https://a.example?`},
+		{"with its scheme's port", "http://a.example:80", "", `"http://a.example:80" is not an origin as browsers send it, did you mean http://a.example?`},
 		{"with the other scheme's port", "http://a.example:443", "http://a.example:443", ""},
-		{"an address written otherwise", "http://[::0:1]:3000", "", `"http://[::0:1]:3000" is not an origin as browsers send it, is it http://[::1]:3000?`},
+		{"an address written otherwise", "http://[::0:1]:3000", "", `"http://[::0:1]:3000" is not an origin as browsers send it, did you mean http://[::1]:3000?`},
 		{"not in ASCII", "https://ä.example", "", `"https://ä.example": a browser sends the host in ASCII (xn--…)`},
 		{"a wildcard", "https://*.example", "", `"https://*.example" is not an origin such as https://app.example.com`},
 		{"no scheme", "a.example", "", `"a.example" is not an origin such as https://app.example.com`},
 		{"a user", "https://a@b.example", "", `"https://a@b.example" is not an origin such as https://app.example.com`},
 		{"null", "null", "", `"null" is not an origin such as https://app.example.com`},
 		{"an empty one", "https://a.example,", "", `"" is not an origin such as https://app.example.com`},
-		{"any and one more", "*,https://a.example", "", `* is any origin and stands alone`},
+		{"any and one more", "*,https://a.example", "", `* means any origin and must be the only one`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var origins cors.Origins

@@ -83,7 +83,7 @@ func (e *Env) Warn(log *slog.Logger, environ []string) {
 		if meant := e.nearest(name); meant != "" {
 			attrs = append(attrs, "meant", meant)
 		}
-		log.Warn("nothing reads this variable of the environment", attrs...)
+		log.Warn("unknown environment variable", attrs...)
 	}
 }
 

@@ -19,9 +19,9 @@ type Config struct {
 func (c *Config) Flags(flags *flag.FlagSet, getenv func(string) string) {
 	flags.StringVar(&c.Endpoints, "etcd", "", "`URLs` of the etcd members, separated by commas, that keep the tokens for all replicas;\nits user and password are OAUTH2_ETCD_USER and OAUTH2_ETCD_PASSWORD, in the environment only")
 	flags.StringVar(&c.Prefix, "etcd-prefix", "/simple-oauth2/", "`prefix` of the keys in etcd")
-	flags.StringVar(&c.CA, "etcd-ca", "", "PEM `file` of the authorities that etcd's certificate may be from (default the system's)")
-	flags.StringVar(&c.Cert, "etcd-cert", "", "PEM `file` of the certificate to show to etcd")
-	flags.StringVar(&c.Key, "etcd-key", "", "PEM `file` of that certificate's key")
+	flags.StringVar(&c.CA, "etcd-ca", "", "PEM `file` of the CAs that may sign etcd's certificate (default the system's)")
+	flags.StringVar(&c.Cert, "etcd-cert", "", "PEM `file` of the client certificate for etcd")
+	flags.StringVar(&c.Key, "etcd-key", "", "PEM `file` of the client certificate's key")
 	c.User, c.Password = getenv("OAUTH2_ETCD_USER"), getenv("OAUTH2_ETCD_PASSWORD")
 }
 
@@ -34,7 +34,7 @@ func (c *Config) Check() error {
 	case (c.Cert == "") != (c.Key == ""):
 		return errors.New("-etcd-cert and -etcd-key go together: give both or neither")
 	case !c.On() && c.CA+c.Cert+c.User != "":
-		return errors.New("certificates or a user for etcd, but no -etcd")
+		return errors.New("-etcd-ca, -etcd-cert or OAUTH2_ETCD_USER is set, but -etcd is not")
 	case c.On() && c.Prefix == "":
 		return errors.New("-etcd-prefix must not be empty")
 	}

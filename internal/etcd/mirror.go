@@ -102,8 +102,8 @@ func (s *Store) keep(key tokens.Key, record *tokens.Record) {
 
 var (
 	errCompacted = errors.New("the revision to watch from was compacted")
-	errWentBack  = errors.New("etcd is at a lower revision than it was, or is another cluster")
-	errBehind    = errors.New("the watch does not tell what was written")
+	errWentBack  = errors.New("etcd's revision went back, or this is another cluster")
+	errBehind    = errors.New("the watch has not seen a key that was written")
 )
 
 // follow lists, if it must, and watches one endpoint until that fails. It calls

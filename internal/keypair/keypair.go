@@ -68,5 +68,5 @@ func (p *Pair) WarnOfEnd() {
 		return
 	}
 	p.warned.Store(&warning{now, end})
-	p.Log.Warn("the certificate ends soon, or has ended", "file", p.Cert, "ends", end)
+	p.Log.Warn("the certificate expires soon, or has expired", "file", p.Cert, "ends", end)
 }

@@ -187,6 +187,6 @@ func (m *Metrics) Serve(ctx context.Context) {
 	m.log.Info("metrics", "url", m.server.URL()+"/metrics")
 	context.AfterFunc(ctx, m.server.Close)
 	if err := m.server.Serve(); ctx.Err() == nil {
-		m.log.Error("no more metrics", "error", err)
+		m.log.Error("metrics are no longer served", "error", err)
 	}
 }

@@ -79,7 +79,7 @@ func (s *store) Delete(ctx context.Context, key tokens.Key) error {
 
 func (s *store) Status() (bool, string) {
 	if s.broken {
-		return true, "what is amiss"
+		return true, "what is wrong"
 	}
 	return true, ""
 }

@@ -46,7 +46,7 @@ func (c *Config) Flags(flags *flag.FlagSet) {
 	flags.StringVar(&c.Addr, "addr", "127.0.0.1:8000", "`address` to listen on")
 	flags.StringVar(&c.Cert, "tls-cert", "", "PEM `file` of the certificate chain to serve with")
 	flags.StringVar(&c.Key, "tls-key", "", "PEM `file` of the certificate's key")
-	flags.Func("shutdown-delay", "how long to go on when asked to stop, with 503 at /healthz; a `duration` (default 0s)", func(s string) (err error) {
+	flags.Func("shutdown-delay", "how long to keep serving after SIGTERM, with 503 at /healthz; a `duration` (default 0s)", func(s string) (err error) {
 		if c.Delay, err = time.ParseDuration(s); err != nil || c.Delay < 0 {
 			return errors.New("it must be a duration such as 10s, 0 or more")
 		}
@@ -173,7 +173,7 @@ func (s *Server) Stop() {
 	inFlight, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	if err := s.http.Shutdown(inFlight); err != nil {
-		s.log.Warn("requests left unanswered", "error", err)
+		s.log.Warn("some requests were not answered", "error", err)
 		s.Close()
 	}
 }

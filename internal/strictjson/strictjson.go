@@ -37,7 +37,7 @@ func Object(data []byte, visit func(name string, value []byte) error) error {
 		}
 		name := key.(string) // within an object the decoder lets nothing else through
 		if seen[name] {
-			return fmt.Errorf("%q is there twice", name)
+			return fmt.Errorf("%q appears twice", name)
 		}
 		seen[name] = true
 		var value json.RawMessage
@@ -61,7 +61,7 @@ func Object(data []byte, visit func(name string, value []byte) error) error {
 // character: what follows may be a secret.
 func notJSON(data []byte, dec *json.Decoder, err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return errors.New("not JSON: it ends too soon")
+		return errors.New("not JSON: unexpected end")
 	}
 	offset := dec.InputOffset()
 	if syntax := new(json.SyntaxError); errors.As(err, &syntax) {

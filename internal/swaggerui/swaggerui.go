@@ -158,7 +158,7 @@ func files(own fs.FS, assetsDir string) ([]file, error) {
 				return nil, err
 			}
 			if integrity(body) != a.integrity {
-				return nil, fmt.Errorf("%s is not the one of swagger-ui-dist %s", name, Version)
+				return nil, fmt.Errorf("%s is not the file of swagger-ui-dist %s", name, Version)
 			}
 			files = append(files, newFile("/docs/"+a.name, a.kind, body))
 		}

@@ -44,7 +44,7 @@ func TTLFlag(flags *flag.FlagSet, ttl *time.Duration) {
 	flags.Func("token-ttl", "lifetime of a token, a `duration` in whole seconds (default 30m)", func(s string) (err error) {
 		*ttl, err = time.ParseDuration(s)
 		if err != nil || *ttl < time.Second || *ttl%time.Second != 0 {
-			return errors.New("it must be a duration such as 30m or 8h, in whole seconds and of one at least")
+			return errors.New("it must be a duration such as 30m or 8h, in whole seconds, at least 1s")
 		}
 		return nil
 	})

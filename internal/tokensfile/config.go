@@ -7,7 +7,7 @@ type Config struct{ File string }
 
 // Flags adds the flag to be read into c.
 func (c *Config) Flags(flags *flag.FlagSet) {
-	flags.StringVar(&c.File, "tokens-file", "", "`file` that keeps the tokens over a restart; it is created if it is not there")
+	flags.StringVar(&c.File, "tokens-file", "", "`file` that keeps the tokens across restarts; created if missing")
 }
 
 // On says whether there is a file.

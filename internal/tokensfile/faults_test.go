@@ -138,21 +138,21 @@ func TestRewriteFails(t *testing.T) {
 	}{
 		{"no second file", func(s *Store) {
 			s.open = func(string, int) (file, error) { return nil, syscall.EMFILE }
-		}, "the tokens file cannot be written anew, so it grows"},
+		}, "the tokens file could not be compacted, so it grows"},
 		{"no room", func(s *Store) {
 			open := s.open
 			s.open = func(name string, flag int) (file, error) {
 				f, err := open(name, flag)
 				return &faults{file: f, write: fail}, err
 			}
-		}, "the tokens file cannot be written anew, so it grows"},
+		}, "the tokens file could not be compacted, so it grows"},
 		{"no sync", func(s *Store) {
 			open := s.open
 			s.open = func(name string, flag int) (file, error) {
 				f, err := open(name, flag)
 				return &faults{file: f, sync: fail}, err
 			}
-		}, "the tokens file cannot be written anew, so it grows"},
+		}, "the tokens file could not be compacted, so it grows"},
 		{"no sync of the folder", func(s *Store) {
 			s.syncFolder = func(string) error { return syscall.EIO }
 		}, cannotWrite},
@@ -172,7 +172,7 @@ func TestRewriteFails(t *testing.T) {
 				}
 				wants(t, s, key, err == nil)
 			}
-			if n := strings.Count(log.String(), "cannot be written anew"); n != 1 {
+			if n := strings.Count(log.String(), "could not be compacted"); n != 1 {
 				t.Errorf("said %d times:\n%s", n, log)
 			}
 			s.open, s.syncFolder = opener, folder

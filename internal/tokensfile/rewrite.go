@@ -120,7 +120,7 @@ func (s *Store) setGrows(err error) {
 	s.grows = err
 	s.mu.Unlock()
 	if err != nil && was == nil { // once, not at each try
-		s.log.Warn("the tokens file cannot be written anew", "error", err)
+		s.log.Warn("the tokens file could not be compacted", "error", err)
 	}
 }
 

@@ -86,7 +86,7 @@ type batch struct {
 	err     error
 }
 
-var errLocked = errors.New("another process has this tokens file")
+var errLocked = errors.New("another process is using this tokens file")
 
 // Open reads the file, or creates it. Its errors name the flag and the file.
 func Open(c Config, log *slog.Logger) (*Store, error) {
@@ -136,7 +136,7 @@ func (s *Store) load(name string) error {
 		return err
 	}
 	if torn > 0 {
-		s.log.Warn("the tokens file's end was torn by a crash and is cut off", "file", s.path, "line", s.end.lines+1, "bytes", torn)
+		s.log.Warn("an incomplete last line of the tokens file, left by a crash, is cut off", "file", s.path, "line", s.end.lines+1, "bytes", torn)
 		if err := s.cutBack(); err != nil {
 			return err
 		}
@@ -188,7 +188,7 @@ func (s *Store) Status() (up bool, lacks string) {
 	case s.lost != nil:
 		lacks = "the tokens file cannot be written"
 	case s.grows != nil:
-		lacks = "the tokens file cannot be written anew, so it grows"
+		lacks = "the tokens file could not be compacted, so it grows"
 	}
 	return true, lacks
 }
@@ -219,7 +219,7 @@ func (s *Store) write(b *batch) {
 	s.mu.Lock()
 	s.waiting = nil
 	s.mu.Unlock()
-	err := errors.New("the write before takes too long")
+	err := errors.New("the previous write is taking too long")
 	if begun {
 		defer s.finish()
 		err = s.append(b.entries)

@@ -233,7 +233,7 @@ func TestCut(t *testing.T) {
 		s, log := open(t, name)
 		complete := bytes.Count(whole[:n], []byte("\n"))
 		torn := n > 0 && whole[n-1] != '\n'
-		if strings.Contains(log.String(), "torn") != torn {
+		if strings.Contains(log.String(), "incomplete last line") != torn {
 			t.Errorf("cut after %d bytes, the log says:\n%s", n, log)
 		}
 		line := 1
@@ -393,8 +393,8 @@ func TestStart(t *testing.T) {
 		{dir, "open " + dir + ": is a directory"},
 		{dir + "/none/tokens", "open " + dir + "/none/tokens: no such file or directory"},
 		{dir + "/dangling", "open " + dir + "/dangling: no such file or directory"},
-		{dir + "/taken", "lock " + taken.path + ".lock: another process has this tokens file"},
-		{dir + "/link", "lock " + taken.path + ".lock: another process has this tokens file"},
+		{dir + "/taken", "lock " + taken.path + ".lock: another process is using this tokens file"},
+		{dir + "/link", "lock " + taken.path + ".lock: another process is using this tokens file"},
 		{"/dev/null", "it is not a regular file"},
 	} {
 		if runtime.GOOS == "windows" {

@@ -121,7 +121,7 @@ func parseRecord(name string, value []byte) (record Record, err error) {
 		if err := json.Unmarshal(value, target); err != nil {
 			wrong := new(json.UnmarshalTypeError) // the value is valid JSON, so it can be nothing else
 			errors.As(err, &wrong)
-			return fmt.Errorf("field %q: a %s where %s belongs", field, wrong.Value, wrong.Type)
+			return fmt.Errorf("field %q is a %s, want %s", field, wrong.Value, wrong.Type)
 		}
 		return nil
 	})

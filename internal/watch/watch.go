@@ -107,7 +107,7 @@ func (w *Watcher) load(ctx context.Context, all bool) {
 			return
 		}
 		if err != nil && (all || s.err == nil || s.err.Error() != err.Error()) {
-			w.log.Error(s.what+" not loaded again, what was loaded before stays", "error", err)
+			w.log.Error(s.what+" could not be loaded again, the previous version stays in use", "error", err)
 		}
 		w.mu.Lock()
 		s.state, s.err = state, err
