@@ -20,6 +20,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	stdlog "log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -108,7 +109,7 @@ func newServer(handler http.Handler, log *slog.Logger) *Server {
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ErrorLog:          stdlog.New(&errorLog{log: log, kinds: make(map[string]*kind)}, "", 0),
 	}
 	return s
 }

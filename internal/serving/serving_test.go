@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,21 +15,28 @@ import (
 
 // pipes is a listener whose connections are made in memory, so that they end by
 // the simulated clock.
-type pipes chan net.Conn
+type pipes struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   *sync.Once
+}
+
+func newPipes() pipes { return pipes{make(chan net.Conn), make(chan struct{}), new(sync.Once)} }
 
 func (p pipes) Accept() (net.Conn, error) {
-	conn, ok := <-p
-	if !ok {
+	select {
+	case conn := <-p.conns:
+		return conn, nil
+	case <-p.closed:
 		return nil, net.ErrClosed
 	}
-	return conn, nil
 }
 
 func (p pipes) Close() error {
-	defer func() { recover() }() // closed before
-	close(p)
+	p.once.Do(func() { close(p.closed) })
 	return nil
 }
+
 func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
 // TestLimits has clients that are slow or silent, one for each limit.
@@ -98,10 +106,10 @@ func TestLimits(t *testing.T) {
 					}
 				})
 				s := newServer(handler, slog.New(slog.DiscardHandler))
-				listener := make(pipes)
+				listener := newPipes()
 				go s.http.Serve(listener)
 				here, there := net.Pipe()
-				listener <- there
+				listener.conns <- there
 				began := time.Now()
 				if got := tt.client(here); !strings.HasPrefix(got, tt.got) || tt.got == "" && got != "" {
 					t.Errorf("got %q, want %q", got, tt.got)
@@ -165,12 +173,12 @@ func TestStop(t *testing.T) {
 			}
 		}), slog.New(slog.DiscardHandler))
 		s.delay = delay
-		listener := make(pipes)
+		listener := newPipes()
 		s.listener = listener
 		go s.Serve()
 		dial := func() net.Conn {
 			here, there := net.Pipe()
-			listener <- there
+			listener.conns <- there
 			return here
 		}
 		ask := func(conn net.Conn, path string, status int, last bool) {

@@ -1,0 +1,58 @@
+package serving
+
+import (
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+)
+
+// toldEvery is how often the log says what net/http had to say.
+const toldEvery = 10 * time.Second
+
+// errorLog takes the lines of net/http's ErrorLog. A client can cause one with
+// each connection, so that those of a kind are counted and told at intervals,
+// with the last of them. A handler's panic is told at once.
+type errorLog struct {
+	log *slog.Logger
+
+	mu    sync.Mutex
+	kinds map[string]*kind // what was not told yet
+}
+
+type kind struct {
+	count int
+	last  string
+}
+
+// Write takes one line, as [log.Logger] writes it.
+func (e *errorLog) Write(line []byte) (int, error) {
+	text := strings.TrimSpace(string(line))
+	if strings.Contains(text, "panic serving") {
+		e.log.Error(text)
+		return len(line), nil
+	}
+	words := strings.SplitN(text, " ", 4) // the first three are net/http's own, and no client's
+	name := strings.Join(words[:min(len(words), 3)], " ")
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.kinds) == 0 {
+		time.AfterFunc(toldEvery, e.tell)
+	}
+	if e.kinds[name] == nil {
+		e.kinds[name] = new(kind)
+	}
+	e.kinds[name].count++
+	e.kinds[name].last = text
+	return len(line), nil
+}
+
+func (e *errorLog) tell() {
+	e.mu.Lock()
+	kinds := e.kinds
+	e.kinds = make(map[string]*kind)
+	e.mu.Unlock()
+	for _, kind := range kinds {
+		e.log.Warn("connections failed", "count", kind.count, "within", toldEvery, "last", kind.last)
+	}
+}

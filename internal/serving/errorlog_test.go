@@ -1,0 +1,67 @@
+package serving
+
+import (
+	"bytes"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// lines is a log that may be read while it is written.
+type lines struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// TestErrorLog wants one line for each kind in an interval, whatever the number
+// of connections that fail.
+func TestErrorLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out := &lines{}
+		s := newServer(http.NotFoundHandler(), slog.New(slog.NewTextHandler(out, nil)))
+		for i := range 1000 {
+			s.http.ErrorLog.Printf("http: TLS handshake error from 192.0.2.1:%d: EOF", i)
+		}
+		s.http.ErrorLog.Print("http: Accept error: too many open files; retrying in 1s")
+		if out.String() != "" {
+			t.Errorf("told at once: %s", out)
+		}
+		time.Sleep(toldEvery)
+		synctest.Wait()
+		for _, want := range []string{
+			`msg="connections failed" count=1000 within=10s last="http: TLS handshake error from 192.0.2.1:999: EOF"`,
+			`msg="connections failed" count=1 within=10s last="http: Accept error: too many open files; retrying in 1s"`,
+		} {
+			if !strings.Contains(out.String(), want) {
+				t.Errorf("no %s in\n%s", want, out)
+			}
+		}
+		if n := strings.Count(out.String(), "\n"); n != 2 {
+			t.Errorf("%d lines", n)
+		}
+		time.Sleep(2 * toldEvery)
+		if n := strings.Count(out.String(), "\n"); n != 2 {
+			t.Errorf("told without a cause: %s", out)
+		}
+		s.http.ErrorLog.Print("http: panic serving 192.0.2.1:1: nil")
+		if !strings.Contains(out.String(), "level=ERROR msg=\"http: panic serving") {
+			t.Errorf("the panic is not told at once: %s", out)
+		}
+	})
+}
