@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"time"
 
+	"simple-oauth2/internal/background"
 	"simple-oauth2/internal/tokens"
 )
 
@@ -125,19 +126,11 @@ func (s *Store) follow(ctx context.Context, endpoint string, watched func()) err
 	defer func() { cancel(nil); <-beating }()
 	go func() {
 		defer close(beating)
-		tick := time.NewTicker(beat)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-				if err := s.catchUp(ctx, endpoint); err != nil {
-					cancel(err)
-					return
-				}
+		background.Every(ctx, beat, func() {
+			if err := s.catchUp(ctx, endpoint); err != nil {
+				cancel(err)
 			}
-		}
+		})
 	}()
 	err := s.watch(ctx, endpoint, watched)
 	if cause := context.Cause(ctx); cause != nil {
