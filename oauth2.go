@@ -183,18 +183,18 @@ func passwordForm(r *http.Request) (passwordRequestForm, error) {
 		return passwordRequestForm{}, err
 	}
 	code, faults := "invalid_request", []form.Fault(nil)
-	if grant := fields["grant_type"]; grant != "" && grant != "password" {
+	if grant := fields.Get("grant_type"); grant != "" && grant != "password" {
 		code, faults = "unsupported_grant_type", append(faults, form.Mismatch("grant_type", grant, "^password$"))
 	}
 	faults = append(faults, form.Missing(fields, "username", "password")...)
 	if len(faults) > 0 {
 		return passwordRequestForm{}, errUnprocessable(code, faults...)
 	}
-	clientID := fields["client_id"]
+	clientID := fields.Get("client_id")
 	if basic, _, ok := r.BasicAuth(); ok && clientID == "" {
 		clientID = basic
 	}
-	return passwordRequestForm{fields["username"], fields["password"], fields["scope"], clientID}, nil
+	return passwordRequestForm{fields.Get("username"), fields.Get("password"), fields.Get("scope"), clientID}, nil
 }
 
 // login answers POST /token: a new bearer token for the right password, also
@@ -255,7 +255,7 @@ func (a *auth) issue(ctx context.Context, user *storedUser, scope string) (strin
 
 // tokenForm reads the form of RFC 7009 2.1 and RFC 7662 2.1. token_type_hint is not
 // needed, as there is one type. Only POST /introspect looks at the client's fields.
-func tokenForm(r *http.Request) (map[string]string, error) {
+func tokenForm(r *http.Request) (form.Fields, error) {
 	fields, err := readForm(r, "token", "token_type_hint", "client_id", "client_secret")
 	if err != nil {
 		return nil, err
@@ -268,8 +268,8 @@ func tokenForm(r *http.Request) (map[string]string, error) {
 
 // revoke answers POST /revoke: from now on the token is worth nothing. Anyone who
 // holds a token may end it; the answer does not say whether it was alive (RFC 7009 2.2).
-func (a *auth) revoke(w http.ResponseWriter, r *http.Request, fields map[string]string) error {
-	key := tokens.KeyOf(fields["token"])
+func (a *auth) revoke(w http.ResponseWriter, r *http.Request, fields form.Fields) error {
+	key := tokens.KeyOf(fields.Get("token"))
 	record, err := a.tokens.Find(r.Context(), key)
 	if err != nil {
 		return err
@@ -292,18 +292,18 @@ func (a *auth) tokenInQuestion(r *http.Request) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	credentials, err := clientauth.Read(r.Header["Authorization"], fields["client_id"], fields["client_secret"])
+	credentials, err := clientauth.Read(r.Header["Authorization"], fields.Get("client_id"), fields.Get("client_secret"))
 	switch bearer, _ := bearerToken(r); {
 	case err != nil:
 		err = &httpError{http.StatusBadRequest, err.Error(), "invalid_request", nil}
 	case credentials != nil:
-		err = errRefused(a.services.Authenticate(r.Context(), a.clients.Of(r), credentials, a.admission.Try))
-	case bearer == fields["token"]:
+		err = errRefused(a.services.Authenticate(r.Context(), a.clients.Of(r), credentials, a.try))
+	case bearer == fields.Get("token"):
 		_, err = a.currentActiveUser(r)
 	default:
 		_, err = a.scoped("introspect")(r)
 	}
-	return fields["token"], err
+	return fields.Get("token"), err
 }
 
 // introspect answers POST /introspect (RFC 7662 2.2): what the token in the
@@ -314,12 +314,11 @@ func (a *auth) introspect(w http.ResponseWriter, r *http.Request, token string) 
 		return err
 	}
 	active := record != nil && user.active()
-	a.introspected(active)
-	if !active {
+	if a.introspected(active); active {
+		introspection.Active(w, user.claims, user.Scopes, record.Issued, record.Expires)
+	} else {
 		introspection.Inactive(w)
-		return nil
 	}
-	introspection.Active(w, user.Username, user.Scopes, record.Issued, record.Expires)
 	return nil
 }
 
@@ -357,11 +356,11 @@ func errInsufficientScope(scopes ...string) *httpError {
 // errRefused is the answer to a client that is none, and to a login or client
 // whose password was not looked at.
 func errRefused(err error) error {
-	var refused *admission.Refused
 	if err == clientauth.ErrWrong {
 		return errInvalidClient
 	}
-	if !errors.As(err, &refused) {
+	refused, ok := errors.AsType[*admission.Refused](err)
+	if !ok {
 		return err
 	}
 	status := http.StatusTooManyRequests
@@ -378,14 +377,15 @@ func errUnprocessable(code string, faults ...form.Fault) *httpError {
 }
 
 // readForm is the form in r's body; a field that was not sent is empty.
-func readForm(r *http.Request, names ...string) (map[string]string, error) {
+func readForm(r *http.Request, names ...string) (form.Fields, error) {
 	fields, err := form.Parse(r, 64<<10, names...)
-	switch fault := (form.Fault{}); {
-	case errors.As(err, new(*http.MaxBytesError)):
+	_, tooLarge := errors.AsType[*http.MaxBytesError](err)
+	switch fault, ok := errors.AsType[form.Fault](err); {
+	case tooLarge:
 		err = errTooLarge
 	case errors.Is(err, form.ErrBusy):
 		err = errBusy
-	case errors.As(err, &fault):
+	case ok:
 		err = errUnprocessable("invalid_request", fault)
 	}
 	return fields, err
@@ -411,8 +411,7 @@ func (a *auth) protocol(method, path string, run endpoint) router.Route {
 func (a *auth) handler(run endpoint, protocol bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if protocol {
-			w.Header().Set("Cache-Control", "no-store")
-			w.Header().Set("Pragma", "no-cache")
+			answer.NoStore(w.Header())
 		}
 		if err := run(w, r); err != nil {
 			a.writeError(w, err, protocol)

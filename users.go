@@ -12,6 +12,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"simple-oauth2/internal/answer"
+	"simple-oauth2/internal/introspection"
 	"simple-oauth2/internal/tokens"
 	"simple-oauth2/internal/usersfile"
 )
@@ -24,7 +25,8 @@ type User struct {
 	FullName *string `json:"full_name"`
 	Disabled *bool   `json:"disabled"`
 
-	body []byte // the JSON of it all, made once when the user is loaded
+	body   []byte               // the JSON of it all, made once when the user is loaded
+	claims introspection.Claims // so is what /introspect says of the user
 }
 
 func (u User) active() bool { return u.Disabled == nil || !*u.Disabled }
@@ -92,7 +94,7 @@ func (u *users) load(ctx context.Context) error {
 	read, costliest := &userMap{byName: make(map[string]*storedUser), scopes: usersfile.Scopes(records)}, bcrypt.MinCost
 	for name, record := range records {
 		user := User{Username: name, Email: record.Email, FullName: record.FullName, Disabled: record.Disabled}
-		user.body = answer.Encode(user)
+		user.body, user.claims = answer.Encode(user), introspection.ClaimsOf(name)
 		read.byName[name] = &storedUser{User: user, hash: record.Hash, credential: tokens.CredentialOf(record.Hash), scopes: record.Scopes}
 		costliest = max(costliest, record.Cost)
 	}

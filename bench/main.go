@@ -8,6 +8,7 @@
 //	go run . -rounds 0       the service beside a bare net/http handler alone
 //	go run . -etcd           a replica that has etcd beside a service of one machine alone
 //	go run . -crowd          crowds that log in, and honest users beside guessers, alone
+//	go run . -introspect     /introspect beside /users/me, by bearer token and by HTTP Basic, alone
 //	go run . -spray          the guessers try another username each time
 //	go run . -bodies         the memory that logins of 64 KiB take, over 4,000 connections
 package main
@@ -66,6 +67,7 @@ func main() {
 	tokens := flag.Int("tokens", 100_000, "live tokens to measure the memory with")
 	spray := flag.Bool("spray", false, "guess at another username each time")
 	crowd := flag.Bool("crowd", false, "log crowds in, and honest users beside guessers, alone")
+	introspect := flag.Bool("introspect", false, "compare /introspect with /users/me, alone")
 	etcd := flag.Bool("etcd", false, "compare a replica that has etcd with a service of one machine, alone")
 	long := flag.Bool("bodies", false, "post logins of 64 KiB and measure the memory, alone")
 	flag.Parse()
@@ -75,13 +77,13 @@ func main() {
 	case "go-oauth2":
 		serveGoOAuth2(*serveAddr)
 	}
-	if err := bench(*rounds, *seconds, *tokens, *spray, *etcd, *crowd, *long); err != nil {
+	if err := bench(*rounds, *seconds, *tokens, *spray, *etcd, *crowd, *long, *introspect); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func bench(rounds, seconds, tokens int, spray, etcd, crowd, long bool) error {
+func bench(rounds, seconds, tokens int, spray, etcd, crowd, long, introspect bool) error {
 	if _, err := exec.LookPath("wrk"); err != nil {
 		return err
 	}
@@ -127,6 +129,12 @@ func bench(rounds, seconds, tokens int, spray, etcd, crowd, long bool) error {
 	}
 	if crowd {
 		return crowds(dir, rounds, peers[1:])
+	}
+	if introspect {
+		_, err := measure(peers[0], dir, bcrypt.DefaultCost, func(_ *row, token string, _ func() float64) error {
+			return besideUsersMe(dir, token)
+		})
+		return err
 	}
 	results := make(map[string][]row)
 	for round := range rounds {
@@ -341,7 +349,8 @@ func started(p peer, dir string, cost int, use func(rss func() float64) error) (
 		return 0, err
 	}
 	users := filepath.Join(dir, "users.json")
-	text := fmt.Sprintf(`{"johndoe": {"full_name": "John Doe", "email": "johndoe@example.com", "disabled": false, "hashed_password": %q}}`, hash)
+	text := fmt.Sprintf(`{"johndoe": {"full_name": "John Doe", "email": "johndoe@example.com", "disabled": false, "hashed_password": %[1]q},
+		"gate": {"hashed_password": %[1]q, "scopes": ["introspect"]}}`, hash)
 	if err := os.WriteFile(users, []byte(text), 0o600); err != nil {
 		return 0, err
 	}

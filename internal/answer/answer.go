@@ -29,5 +29,12 @@ func Body(w http.ResponseWriter, status int, body []byte) {
 	w.Write(body)
 }
 
-// contentType is shared by all answers; net/http does not change it.
-var contentType = []string{"application/json"}
+// NoStore says in header that the answer is never to be stored.
+func NoStore(header http.Header) { header["Cache-Control"], header["Pragma"] = noStore, noCache }
+
+// These are shared by all answers; net/http does not change them.
+var (
+	contentType = []string{"application/json"}
+	noStore     = []string{"no-store"}
+	noCache     = []string{"no-cache"}
+)

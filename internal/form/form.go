@@ -13,7 +13,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"maps"
 	"mime"
 	"mime/multipart"
 	"net/http"
@@ -48,24 +47,48 @@ func (f Faults) Error() string {
 	return strings.Join(sentences, "; ")
 }
 
-// Parse returns the named fields of the form in r's body, which may be
-// application/x-www-form-urlencoded or multipart/form-data; a field that was
-// not sent is "". With any other type of body, or none, there are no fields.
-// Fields not named are ignored (RFC 6749 3.2), but must be as sound.
+// Fields are the fields of a form that were asked for and sent.
+type Fields []field
+
+type field struct{ name, value string }
+
+// Get is the value of a field; one that was not sent is "".
+func (f Fields) Get(name string) string {
+	for _, field := range f {
+		if field.name == name {
+			return field.value
+		}
+	}
+	return ""
+}
+
+const urlencoded = "application/x-www-form-urlencoded"
+
+// maxOthers is how many fields may be sent that were not asked for.
+const maxOthers = 1000
+
+// Parse returns those of the named fields that are in the form in r's body,
+// which may be application/x-www-form-urlencoded or multipart/form-data. With any
+// other type of body, or none, there are no fields. Fields not named are ignored
+// (RFC 6749 3.2), but must be as sound.
 //
 // The error is a Fault for a malformed form, a field sent twice, fields that are
 // too long and a file, an *http.MaxBytesError for a body of more than limit
 // bytes, and ErrBusy. The fault names a field only if the caller did: any other
 // name is the client's own text.
-func Parse(r *http.Request, limit int64, names ...string) (map[string]string, error) {
-	mediaType, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
-		return nil, nil
+func Parse(r *http.Request, limit int64, names ...string) (Fields, error) {
+	mediaType, params := r.Header.Get("Content-Type"), map[string]string(nil)
+	if mediaType != urlencoded {
+		var err error
+		mediaType, params, err = mime.ParseMediaType(mediaType)
+		if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
+			return nil, nil
+		}
 	}
-	form := collector{names: names, seen: make(map[string]bool), fields: make(map[string]string)}
+	form := collector{names: names, fields: make(Fields, 0, len(names))}
 	var parse func(text []byte) error
 	switch mediaType {
-	case "application/x-www-form-urlencoded":
+	case urlencoded:
 		parse = form.parseURLEncoded
 	case "multipart/form-data":
 		parse = func(text []byte) error {
@@ -86,9 +109,9 @@ func Parse(r *http.Request, limit int64, names ...string) (map[string]string, er
 }
 
 // Missing is a Fault for each of the names that was not sent or is empty.
-func Missing(fields map[string]string, names ...string) (faults []Fault) {
+func Missing(fields Fields, names ...string) (faults []Fault) {
 	for _, name := range names {
-		if fields[name] == "" {
+		if fields.Get(name) == "" {
 			faults = append(faults, Fault{Type: "missing", Loc: []string{"body", name}, Msg: "Field required"})
 		}
 	}
@@ -106,21 +129,27 @@ const longest = 8 << 10
 
 type collector struct {
 	names  []string
-	seen   map[string]bool
-	fields map[string]string
-	length int // of the fields
+	fields Fields
+	length int             // of the fields
+	others map[string]bool // that were sent and not asked for
 }
 
-func (c *collector) parseURLEncoded(text []byte) error {
-	values, err := url.ParseQuery(string(text))
-	if err != nil {
-		return broken(err)
-	}
-	for _, name := range slices.Sorted(maps.Keys(values)) { // so that the same form gets the same error
-		for _, value := range values[name] {
-			if err := c.add(name, value); err != nil {
-				return err
-			}
+// parseURLEncoded takes what url.ParseQuery takes, without the detour through a
+// map of lists.
+func (c *collector) parseURLEncoded(read []byte) error {
+	for text := string(read); text != ""; {
+		var pair string
+		if pair, text, _ = strings.Cut(text, "&"); pair == "" {
+			continue
+		}
+		name, value, _ := strings.Cut(pair, "=")
+		name, errName := url.QueryUnescape(name)
+		value, errValue := url.QueryUnescape(value)
+		if errName != nil || errValue != nil || strings.Contains(pair, ";") {
+			return malformed
+		}
+		if err := c.add(name, value); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -154,16 +183,23 @@ func (c *collector) parseMultipart(parts *multipart.Reader) error {
 }
 
 func (c *collector) add(name, value string) error {
-	if c.seen[name] {
+	if c.others[name] || slices.ContainsFunc(c.fields, func(f field) bool { return f.name == name }) {
 		return c.fault(name, "Field must not be repeated")
 	}
-	c.seen[name] = true
-	if slices.Contains(c.names, name) {
+	if i := slices.Index(c.names, name); i >= 0 {
 		if c.length += len(value); c.length > longest {
 			return c.fault(name, "Fields must not be longer than 8192 bytes together")
 		}
-		c.fields[name] = strings.Clone(value) // the value is a part of the whole body
+		c.fields = append(c.fields, field{c.names[i], strings.Clone(value)}) // the value is a part of the whole body
+		return nil
 	}
+	if len(c.others) == maxOthers {
+		return malformed
+	}
+	if c.others == nil {
+		c.others = make(map[string]bool)
+	}
+	c.others[name] = true
 	return nil
 }
 
@@ -175,6 +211,8 @@ func (c *collector) fault(name, msg string) error {
 	return Fault{Type: "value_error", Loc: loc, Msg: msg}
 }
 
+var malformed = Fault{Type: "value_error", Loc: []string{"body"}, Msg: "Malformed form"}
+
 // broken leaves out the parser's own words, which quote the body.
 func broken(err error) error {
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
@@ -183,5 +221,5 @@ func broken(err error) error {
 	if errors.Is(err, ErrBusy) {
 		return ErrBusy
 	}
-	return Fault{Type: "value_error", Loc: []string{"body"}, Msg: "Malformed form"}
+	return malformed
 }

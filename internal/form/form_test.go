@@ -2,10 +2,14 @@ package form_test
 
 import (
 	"errors"
-	"maps"
+	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -20,7 +24,7 @@ const (
 	limit      = 1024
 )
 
-func parse(kind, body string) (map[string]string, error) {
+func parse(kind, body string) (form.Fields, error) {
 	r := httptest.NewRequest("POST", "/token?username=query", strings.NewReader(body))
 	if kind != "" {
 		r.Header.Set("Content-Type", kind)
@@ -40,7 +44,7 @@ func TestParse(t *testing.T) {
 		{"the type in capitals", "Application/X-WWW-Form-URLEncoded", "username=jane", "username=jane"},
 		{"plus and percent", urlencoded, "username=jane+roe&password=%2B%26%3D%25", "password=+&=% username=jane roe"},
 		{"escapes in a name", urlencoded, "%75sername=jane", "username=jane"},
-		{"no value", urlencoded, "username&password=", "password= username="},
+		{"no value", urlencoded, "username&password=", ""},
 		{"an equals sign in the value", urlencoded, "password=a=b", "password=a=b"},
 		{"empty pairs", urlencoded, "&&username=jane&", "username=jane"},
 		{"bytes that are not UTF-8", urlencoded, "username=%ff", "username=\xff"},
@@ -58,7 +62,8 @@ func TestParse(t *testing.T) {
 		{"a bad escape in a name", urlencoded, "%zz=x", "body: Malformed form"},
 		{"a cut escape", urlencoded, "password=secret%2", "body: Malformed form"},
 		{"a semicolon", urlencoded, "password=secret;x=y", "body: Malformed form"},
-		{"a repeated field and a bad escape", urlencoded, "username=a&username=b&x=%zz", "body: Malformed form"},
+		{"a repeated field before a bad escape", urlencoded, "username=a&username=b&x=%zz", "body.username: Field must not be repeated"},
+		{"a long value", urlencoded, "username=" + strings.Repeat("x", 600), "username=" + strings.Repeat("x", 600)},
 
 		{"multipart", parts, jane + part + "password\r\n\r\nsecret\r\n" + end, "password=secret username=jane"},
 		{"multipart, quoted name", parts, part + "\"username\"\r\n\r\njane\r\n" + end, "username=jane"},
@@ -80,8 +85,10 @@ func TestParse(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			fields, err := parse(tt.kind, tt.body)
 			var got []string
-			for _, name := range slices.Sorted(maps.Keys(fields)) {
-				got = append(got, name+"="+fields[name])
+			for _, name := range []string{"password", "username"} {
+				if value := fields.Get(name); value != "" {
+					got = append(got, name+"="+value)
+				}
 			}
 			text := strings.Join(got, " ")
 			if fault := (form.Fault{}); errors.As(err, &fault) {
@@ -99,10 +106,85 @@ func TestParse(t *testing.T) {
 }
 
 func TestMissing(t *testing.T) {
-	faults := form.Missing(map[string]string{"username": "jane", "password": ""}, "username", "password", "scope")
+	fields, _ := parse(urlencoded, "username=jane&password=")
+	faults := form.Missing(fields, "username", "password", "scope")
 	if got, want := form.Faults(faults).Error(), "body.password: Field required; body.scope: Field required"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
+}
+
+// TestBody sends bodies whose length is unknown, or that have many fields.
+func TestBody(t *testing.T) {
+	request := func(body io.Reader) *http.Request {
+		r := httptest.NewRequest("POST", "/", body)
+		r.Header.Set("Content-Type", urlencoded)
+		return r
+	}
+	r := request(io.MultiReader(strings.NewReader("a="), strings.NewReader("1")))
+	if fields, err := form.Parse(r, limit, "a"); r.ContentLength >= 0 || fields.Get("a") != "1" || err != nil {
+		t.Errorf("of unknown length: %q, %v", fields, err)
+	}
+	for n, want := range map[int]error{1000: nil, 1001: form.Fault{Type: "value_error", Loc: []string{"body"}, Msg: "Malformed form"}} {
+		body := "a=1"
+		for i := range n {
+			body += "&x" + strconv.Itoa(i)
+		}
+		if _, err := form.Parse(request(strings.NewReader(body)), 64<<10, "a"); fmt.Sprint(err) != fmt.Sprint(want) {
+			t.Errorf("of %d fields that are not asked for: %v, want %v", n, err, want)
+		}
+	}
+}
+
+// TestHangUp wants the request of a client that hangs up behind its form to
+// end: net/http sees that only when the body is read to its end.
+func TestHangUp(t *testing.T) {
+	for _, body := range []string{"a=1", "a=" + strings.Repeat("1", 1000)} {
+		ended := make(chan struct{})
+		server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			if _, err := form.Parse(r, 1<<20, "a"); err != nil {
+				t.Error(err)
+			}
+			<-r.Context().Done()
+			close(ended)
+		}))
+		conn, err := net.Dial("tcp", server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: "+urlencoded+"\r\nContent-Length: "+strconv.Itoa(len(body))+"\r\n\r\n"+body)
+		conn.Close()
+		<-ended
+		server.Close()
+	}
+}
+
+// FuzzURLEncoded wants every form read as net/url reads it, or refused.
+func FuzzURLEncoded(f *testing.F) {
+	for _, seed := range []string{"a=1&b=2", "a=%zz", "a;b", "&&=&a", "a=1&a=2", "a=+%2B%", "b=\x00&%61="} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, body string) {
+		r := httptest.NewRequest("POST", "/", strings.NewReader(body))
+		r.Header.Set("Content-Type", urlencoded)
+		fields, err := form.Parse(r, 1<<20, "a", "b")
+		values, wrong := url.ParseQuery(body)
+		twice, others := false, 0
+		for name, list := range values {
+			twice = twice || len(list) > 1
+			if name != "a" && name != "b" {
+				others++
+			}
+		}
+		if refused := wrong != nil || twice || others > 1000; refused != (err != nil) {
+			t.Fatalf("%q: %v; net/url says %v", body, err, wrong)
+		}
+		if err == nil && (fields.Get("a") != values.Get("a") || fields.Get("b") != values.Get("b")) {
+			t.Errorf("%q: %q, want %q", body, fields, values)
+		}
+		if fault := (form.Fault{}); err != nil && !errors.As(err, &fault) {
+			t.Errorf("%q: %v", body, err)
+		}
+	})
 }
 
 // FuzzParse wants nothing read that a laxer reader reads otherwise, and no
@@ -132,8 +214,9 @@ func FuzzParse(f *testing.F) {
 		lax := httptest.NewRequest("POST", "/token", strings.NewReader(body))
 		lax.Header.Set("Content-Type", kind)
 		lax.ParseMultipartForm(1 << 20)
-		for name, value := range fields {
-			if values := lax.PostForm[name]; len(values) != 1 || values[0] != value {
+		for _, name := range []string{"username", "password"} {
+			value := fields.Get(name)
+			if values := lax.PostForm[name]; value != "" && (len(values) != 1 || values[0] != value) {
 				t.Errorf("%s is %q, and %q for net/http", name, value, values)
 			}
 		}

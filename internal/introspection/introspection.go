@@ -1,26 +1,46 @@
 // Package introspection writes the answer of RFC 7662 2.2: what a bearer token
-// stands for.
+// stands for. It is JSON, put together from parts: only the claims of a user have
+// characters that need more than to be copied, and they are encoded once.
 package introspection
 
 import (
+	"bytes"
 	"net/http"
-	"strings"
+	"strconv"
 
 	"simple-oauth2/internal/answer"
 )
 
+// Claims is what an answer says of a user, in JSON.
+type Claims []byte
+
+// ClaimsOf is the claims of the user of that name.
+func ClaimsOf(username string) Claims {
+	return bytes.Trim(answer.Encode(struct {
+		Username string `json:"username"`
+		Subject  string `json:"sub"`
+	}{username, username}), "{}")
+}
+
 // Active answers that a token is active, whose it is and what it was granted.
-// Issued and expires are in Unix seconds.
-func Active(w http.ResponseWriter, username string, scopes []string, issued, expires int64) {
-	answer.JSON(w, http.StatusOK, struct {
-		Active    bool   `json:"active"`
-		Username  string `json:"username"`
-		Subject   string `json:"sub"`
-		Scope     string `json:"scope"`
-		TokenType string `json:"token_type"`
-		IssuedAt  int64  `json:"iat"`
-		ExpiresAt int64  `json:"exp"`
-	}{true, username, username, strings.Join(scopes, " "), "bearer", issued, expires})
+// A scope is as RFC 6749 3.3 has it. Issued and expires are in Unix seconds.
+func Active(w http.ResponseWriter, who Claims, scopes []string, issued, expires int64) {
+	body := make([]byte, 0, 192)
+	body = append(body, `{"active":true,`...)
+	body = append(body, who...)
+	body = append(body, `,"scope":"`...)
+	for i, scope := range scopes {
+		if i > 0 {
+			body = append(body, ' ')
+		}
+		body = append(body, scope...)
+	}
+	body = append(body, `","token_type":"bearer","iat":`...)
+	body = strconv.AppendInt(body, issued, 10)
+	body = append(body, `,"exp":`...)
+	body = strconv.AppendInt(body, expires, 10)
+	body = append(body, '}')
+	answer.Body(w, http.StatusOK, body)
 }
 
 // Inactive answers that a token is not, and nothing else.

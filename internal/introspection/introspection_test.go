@@ -21,7 +21,7 @@ func TestAnswers(t *testing.T) {
 			`{"active":true,"username":"a\"b\\c<é","sub":"a\"b\\c<é","scope":"<&>","token_type":"bearer","iat":1700000000,"exp":1700001800}`},
 	} {
 		w := httptest.NewRecorder()
-		introspection.Active(w, tt.username, tt.scopes, 1700000000, 1700001800)
+		introspection.Active(w, introspection.ClaimsOf(tt.username), tt.scopes, 1700000000, 1700001800)
 		if got := w.Body.String(); w.Code != 200 || got != tt.want || w.Header().Get("Content-Type") != "application/json" {
 			t.Errorf("%s: %d %s, want %s", tt.name, w.Code, got, tt.want)
 		}
