@@ -5,6 +5,9 @@
 // the whole request, waits at most 30 seconds for its answer, and may leave a
 // connection idle for 2 minutes.
 //
+// The connections that may be open are fewer than the file descriptors that the
+// process may have: see bounded.
+//
 // A server that has a delay goes on for that long when it stops. /healthz says
 // 503, so that a balancer notices before connections are refused; everything
 // else is answered as before, and each answer ends its connection, so that none
@@ -109,6 +112,7 @@ func newServer(handler http.Handler, log *slog.Logger) *Server {
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
+		ConnState:         state,
 		ErrorLog:          stdlog.New(&errorLog{log: log, kinds: make(map[string]*kind)}, "", 0),
 	}
 	return s
@@ -149,10 +153,11 @@ func (s *Server) URL() string {
 // Serve answers requests until Stop or Close, and then returns an error:
 // [http.ErrServerClosed], if there is no delay.
 func (s *Server) Serve() error {
+	listener := newBounded(s.listener, bound(descriptors()))
 	if s.http.TLSConfig != nil {
-		return s.http.ServeTLS(s.listener, "", "")
+		return s.http.ServeTLS(listener, "", "")
 	}
-	return s.http.Serve(s.listener)
+	return s.http.Serve(listener)
 }
 
 const (

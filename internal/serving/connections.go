@@ -1,0 +1,150 @@
+package serving
+
+import (
+	"crypto/tls"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// bounded is a listener with a bound on the connections that are open. For one
+// more, one that waits for a request is closed: of the address that has the most
+// open, one that never had a request before one that had, and the one that has
+// waited longest. If none waits, the new one waits until another has ended.
+type bounded struct {
+	net.Listener
+	most int
+
+	mu     sync.Mutex
+	change *sync.Cond // of what follows
+	open   map[*conn]bool
+	from   map[string]int // open connections of an address
+	closed bool
+}
+
+// conn is a connection of a bounded listener.
+type conn struct {
+	net.Conn
+	of     *bounded
+	addr   string
+	waits  atomic.Int64 // since when, in nanoseconds; 0 while it has a request
+	served atomic.Bool  // it had a request
+}
+
+func newBounded(listener net.Listener, most int) *bounded {
+	b := &bounded{Listener: listener, most: most, open: make(map[*conn]bool), from: make(map[string]int)}
+	b.change = sync.NewCond(&b.mu)
+	return b
+}
+
+// Accept returns the next connection once there is room for it.
+func (b *bounded) Accept() (net.Conn, error) {
+	accepted, err := b.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	c := &conn{Conn: accepted, of: b}
+	c.addr, _, _ = net.SplitHostPort(accepted.RemoteAddr().String())
+	c.waits.Store(time.Now().UnixNano())
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for len(b.open) >= b.most && !b.closed {
+		if least := b.least(); least != nil {
+			b.drop(least)
+			least.Conn.Close()
+		} else {
+			b.change.Wait()
+		}
+	}
+	if b.closed {
+		accepted.Close()
+		return nil, net.ErrClosed
+	}
+	b.open[c] = true
+	b.from[c.addr]++
+	return c, nil
+}
+
+// Close also ends an Accept that waits for room.
+func (b *bounded) Close() error {
+	b.mu.Lock()
+	b.closed = true
+	b.change.Broadcast()
+	b.mu.Unlock()
+	return b.Listener.Close()
+}
+
+// least is the connection to close, or nil. It looks at those that chance picks
+// until it has seen some that wait, since there may be very many. Like drop, it
+// wants mu locked.
+func (b *bounded) least() (least *conn) {
+	const enough = 64
+	seen := 0
+	for c := range b.open {
+		if c.waits.Load() == 0 {
+			continue
+		}
+		if least == nil || c.before(least) {
+			least = c
+		}
+		if seen++; seen == enough {
+			break
+		}
+	}
+	return least
+}
+
+func (c *conn) before(other *conn) bool {
+	if mine, others := c.of.from[c.addr], c.of.from[other.addr]; mine != others {
+		return mine > others
+	}
+	if c.served.Load() != other.served.Load() {
+		return other.served.Load()
+	}
+	return c.waits.Load() < other.waits.Load()
+}
+
+func (b *bounded) drop(c *conn) {
+	if !b.open[c] {
+		return
+	}
+	delete(b.open, c)
+	if b.from[c.addr]--; b.from[c.addr] == 0 {
+		delete(b.from, c.addr)
+	}
+	b.change.Broadcast()
+}
+
+// Close makes room for another connection.
+func (c *conn) Close() error {
+	c.of.mu.Lock()
+	c.of.drop(c)
+	c.of.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// state is told by net/http when a connection gets a request, and when it has
+// answered it.
+func state(nc net.Conn, state http.ConnState) {
+	if secure, ok := nc.(*tls.Conn); ok {
+		nc = secure.NetConn()
+	}
+	c, ok := nc.(*conn)
+	switch {
+	case !ok:
+	case state == http.StateActive:
+		c.served.Store(true)
+		c.waits.Store(0)
+	case state == http.StateIdle:
+		c.waits.Store(time.Now().UnixNano())
+	}
+}
+
+// bound is the number of connections for a limit of file descriptors. The rest
+// is for what the service opens itself: its files, and etcd.
+func bound(descriptors uint64) int {
+	descriptors = min(descriptors, 1<<30)
+	return int(descriptors - min(max(descriptors/4, 32), 1024, descriptors-1))
+}

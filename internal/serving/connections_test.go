@@ -1,0 +1,109 @@
+package serving
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// from is a connection of an address.
+type from struct {
+	net.Conn
+	addr string
+}
+
+func (f from) RemoteAddr() net.Addr {
+	return &net.TCPAddr{IP: net.ParseIP(f.addr), Port: 1}
+}
+
+// TestBounded opens one connection more than there may be, and wants the right
+// one closed.
+func TestBounded(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		open   string // address and what it does, the oldest first: n says nothing, i is idle, a has a request
+		closes int    // of them, or -1 if the new one waits
+	}{
+		{"the longest idle", "1i 1i 1i", 0},
+		{"one that never had a request", "1i 1n 1n", 1},
+		{"none that has a request", "1a 1a 1i", 2},
+		{"of the address that has the most", "1n 2i 2i", 1},
+		{"none that waits", "1a 1a 1a", -1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				conns := newPipes()
+				b := newBounded(conns, 3)
+				accept := func(addr string) net.Conn {
+					here, there := net.Pipe()
+					t.Cleanup(func() { here.Close() })
+					go func() { conns.conns <- from{there, addr} }()
+					c, err := b.Accept()
+					if err != nil {
+						t.Error(err)
+					}
+					return c
+				}
+				var open []net.Conn
+				for _, one := range strings.Fields(tt.open) {
+					c := accept("192.0.2." + one[:1])
+					if one[1] != 'n' {
+						state(c, http.StateActive)
+					}
+					if one[1] == 'i' {
+						state(c, http.StateIdle)
+					}
+					open = append(open, c)
+					time.Sleep(time.Second)
+				}
+				accepted := make(chan net.Conn, 1)
+				go func() { accepted <- accept("192.0.2.3") }()
+				synctest.Wait()
+				closed := slices.IndexFunc(open, func(c net.Conn) bool { return !b.open[c.(*conn)] })
+				if closed != tt.closes || len(b.open) > b.most {
+					t.Errorf("closed %d, want %d; %d are open", closed, tt.closes, len(b.open))
+				}
+				if tt.closes < 0 {
+					if len(accepted) != 0 {
+						t.Error("accepted without room")
+					}
+					open[1].Close()
+				}
+				(<-accepted).Close()
+			})
+		})
+	}
+}
+
+// TestBoundedClose closes a listener whose Accept waits for room.
+func TestBoundedClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conns := newPipes()
+		b := newBounded(conns, 0)
+		failed := make(chan error)
+		go func() {
+			_, err := b.Accept()
+			failed <- err
+		}()
+		_, there := net.Pipe()
+		conns.conns <- there
+		synctest.Wait()
+		b.Close()
+		if err := <-failed; err != net.ErrClosed {
+			t.Errorf("error %v", err)
+		}
+	})
+}
+
+func TestBound(t *testing.T) {
+	for descriptors, want := range map[uint64]int{1: 1, 16: 1, 64: 32, 256: 192, 1024: 768, 20_000: 18_976, 1 << 63: 1<<30 - 1024} {
+		if got := bound(descriptors); got != want {
+			t.Error(fmt.Sprint(descriptors, ": ", got, ", want ", want))
+		}
+	}
+}
