@@ -1,0 +1,95 @@
+// Libraries that resource servers use to introspect, each against the built
+// program as its manual says: what it is told of a live token and of a revoked
+// one, and that it fails with a wrong secret.
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { createInterface } from "node:readline";
+import { after, before, test } from "node:test";
+import { OAuth2Client } from "@badgateway/oauth2-client";
+import * as oauth4webapi from "oauth4webapi";
+import * as openid from "openid-client";
+import tokenIntrospection from "token-introspection";
+
+const name = "items-service"; // the README's, whose secret has a space
+const right = "battery staple";
+
+let origin, service, dir;
+before(async () => {
+  dir = mkdtempSync(`${tmpdir()}/users`);
+  writeFileSync(`${dir}/users.json`, readFileSync("../README.md", "utf8").match(/```json\n(.*?)```/s)[1]);
+  service = spawn("build/simple-oauth2", ["-addr", "127.0.0.1:0", "-users", `${dir}/users.json`, "-max-failures", "0"]);
+  for await (const line of createInterface(service.stderr)) {
+    const listening = line.match(/msg=listening addr=(\S+)/);
+    if (listening) {
+      origin = `http://${listening[1]}`;
+      break;
+    }
+  }
+  service.stderr.resume();
+});
+after(() => {
+  service?.kill();
+  rmSync(dir, { recursive: true });
+});
+
+const post = (path, form) => fetch(origin + path, { method: "POST", body: new URLSearchParams(form) });
+
+const server = () => ({ issuer: origin, introspection_endpoint: `${origin}/introspect`, revocation_endpoint: `${origin}/revoke` });
+
+// Each library, by the ways to authenticate that it has: a function of a secret
+// and a token that returns the answer, and one that revokes the token if the
+// library can.
+const libraries = {};
+for (const way of ["ClientSecretBasic", "ClientSecretPost"]) {
+  const insecure = { [oauth4webapi.allowInsecureRequests]: true }; // http
+  libraries[`oauth4webapi, ${way}`] = {
+    async introspect(secret, token) {
+      const response = await oauth4webapi.introspectionRequest(server(), { client_id: name }, oauth4webapi[way](secret), token, insecure);
+      return oauth4webapi.processIntrospectionResponse(server(), { client_id: name }, response);
+    },
+    async revoke(secret, token) {
+      await oauth4webapi.processRevocationResponse(
+        await oauth4webapi.revocationRequest(server(), { client_id: name }, oauth4webapi[way](secret), token, insecure));
+    },
+  };
+  const configured = (secret) => {
+    const config = new openid.Configuration(server(), name, undefined, openid[way](secret));
+    openid.allowInsecureRequests(config);
+    return config;
+  };
+  libraries[`openid-client, ${way}`] = {
+    introspect: (secret, token) => openid.tokenIntrospection(configured(secret), token),
+    revoke: (secret, token) => openid.tokenRevocation(configured(secret), token),
+  };
+}
+for (const authenticationMethod of ["client_secret_basic", "client_secret_post"]) {
+  const client = (clientSecret) => new OAuth2Client({ server: origin, clientId: name, clientSecret, authenticationMethod,
+    introspectionEndpoint: "/introspect", revocationEndpoint: "/revoke" });
+  libraries[`@badgateway/oauth2-client, ${authenticationMethod}`] = {
+    introspect: (secret, accessToken) => client(secret).introspect({ accessToken, expiresAt: null, refreshToken: null }),
+    revoke: (secret, accessToken) => client(secret).revoke({ accessToken, expiresAt: null, refreshToken: null }),
+  };
+}
+libraries["token-introspection"] = {
+  introspect: (client_secret, token) => tokenIntrospection({ endpoint: `${origin}/introspect`, client_id: name, client_secret })(token),
+};
+
+for (const [library, { introspect, revoke }] of Object.entries(libraries)) {
+  test(library, async () => {
+    const login = await post("/token", { username: "jane", password: "correct horse", scope: "items:read" });
+    const { access_token: token } = await login.json();
+    const { active, username, scope } = await introspect(right, token);
+    assert.deepEqual({ active, username, scope }, { active: true, username: "jane", scope: "items:read" });
+
+    await assert.rejects(introspect("wrong staple", token));
+
+    await (revoke ? revoke(right, token) : post("/revoke", { token }));
+    assert.equal((await fetch(`${origin}/users/me`, { headers: { Authorization: `Bearer ${token}` } })).status, 401);
+    // token-introspection throws for a token that is not active.
+    const told = await introspect(right, token).catch((error) => ({ active: false, error }));
+    assert.equal(told.active, false);
+    if (told.error) assert.match(String(told.error), /not active/i);
+  });
+}
