@@ -1,0 +1,95 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"testing"
+
+	"github.com/zitadel/oidc/v3/pkg/client/rs"
+	"github.com/zitadel/oidc/v3/pkg/oidc"
+)
+
+// toldOfToken is what a library is told of a token.
+type toldOfToken struct {
+	Active   bool
+	Username string
+}
+
+// libraries introspect with the name and a secret of the README's service, each
+// as its manual says. introspect.test.js has those of JavaScript.
+var libraries = map[string]func(t *testing.T, origin, secret, token string) (toldOfToken, error){
+	"zitadel/oidc": func(t *testing.T, origin, secret, token string) (toldOfToken, error) {
+		server, err := rs.NewResourceServerClientCredentials(t.Context(), origin, "items-service", secret,
+			rs.WithStaticEndpoints(origin+"/token", origin+"/introspect"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := rs.Introspect[*oidc.IntrospectionResponse](context.Background(), server, token)
+		if err != nil {
+			return toldOfToken{}, err
+		}
+		return toldOfToken{answer.Active, answer.Username}, nil
+	},
+	"authlib, client_secret_basic": authlib("client_secret_basic"),
+	"authlib, client_secret_post":  authlib("client_secret_post"),
+}
+
+// authlib is Debian's python3-authlib, by a way to authenticate.
+func authlib(way string) func(*testing.T, string, string, string) (toldOfToken, error) {
+	return func(t *testing.T, origin, secret, token string) (answer toldOfToken, err error) {
+		out, err := exec.Command("/usr/bin/python3", "testdata/authlib-introspect.py", origin, way, secret, token).Output()
+		if err != nil {
+			return answer, err
+		}
+		return answer, json.Unmarshal(out, &answer)
+	}
+}
+
+func TestIntrospectionLibraries(t *testing.T) {
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	users := filepath.Join(t.TempDir(), "users.json")
+	if err := os.WriteFile(users, regexp.MustCompile("(?s)```json\n(.*?)```").FindSubmatch(readme)[1], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	origin := "http://" + start(t, "-users", users, "-max-failures", "0")
+	post := func(path string, form url.Values) []byte {
+		response, err := http.PostForm(origin+path, form)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		body, _ := io.ReadAll(response.Body)
+		if response.StatusCode != http.StatusOK {
+			t.Fatalf("%s: %s %s", path, response.Status, body)
+		}
+		return body
+	}
+	for name, introspect := range libraries {
+		t.Run(name, func(t *testing.T) {
+			var login struct {
+				AccessToken string `json:"access_token"`
+			}
+			json.Unmarshal(post("/token", url.Values{"username": {"jane"}, "password": {"correct horse"}}), &login)
+			if got, err := introspect(t, origin, "battery staple", login.AccessToken); err != nil || got != (toldOfToken{true, "jane"}) {
+				t.Errorf("a live token: %+v, %v", got, err)
+			}
+			if got, err := introspect(t, origin, "wrong staple", login.AccessToken); err == nil {
+				t.Errorf("a wrong secret: %+v", got)
+			}
+			post("/revoke", url.Values{"token": {login.AccessToken}})
+			if got, err := introspect(t, origin, "battery staple", login.AccessToken); err != nil || got.Active {
+				t.Errorf("a revoked token: %+v, %v", got, err)
+			}
+		})
+	}
+}
