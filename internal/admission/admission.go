@@ -6,44 +6,46 @@
 // logins beyond that wait, up to maxWait.
 //
 // A login has a class. It is known if its username logged in from its address
-// within thirty days. It comes from a guesser if its address or a network around
+// within thirty days, and sent at most two wrong passwords since. It comes from a guesser if its address or a network around
 // that sent too many wrong passwords lately. Else it is a stranger. Waiting
 // logins are the leaves of a tree: the classes, then the networks (/24 and /32
 // of IPv4; /48, /56 and /64 of IPv6). A turn goes down the tree, at each step to
 // the branch that has used the least processor time; who comes after a pause
-// starts level with the others, or later by a turn for each wrong password that
-// came from there lately. A stranger's time counts three times and a
+// starts level with the others, a stranger later by a turn for each wrong
+// password that came from there lately. A stranger's time counts three times and a
 // guesser's twenty-four times, so that known logins come first and none starves.
-// In a network of guessers the newest login goes first: a guesser sends its next
-// as soon as one is answered, so somebody else's is usually the newest.
+// At a guesser's address the three newest logins take turns: a guesser sends its
+// next as soon as one is answered, so somebody else's stays among them.
 //
 // Guessers get half of the cores. While other requests come, a place in which a
-// guesser's password was wrong rests for three times as long as that took, and
-// for seven times if that many guessers wait.
+// guesser's password was wrong rests for three times as long as that took.
 //
 // After maxFailures wrong passwords in a row for one username from one address,
 // that pair is refused for a second, and twice as long after each further one,
-// up to a minute; a known pair up to four seconds, so that its owner always gets
-// through. Four times as many are allowed for each wider network. Strangers to a
-// username that is guessed from many addresses wait before their turn, up to
-// eight seconds.
+// up to a minute. A known pair waits instead, for up to five seconds; then chance
+// decides between its owner and those who guess. Four times as many are allowed
+// for each wider network. Strangers to a username that is guessed from many
+// addresses wait before their turn, up to eight seconds.
 //
 // What each attacker can do, on two cores with bcrypt at cost 10 (58 ms):
 //
 //	attacker                             tries               what others notice
 //	one address, one username            10, then 1 a minute nothing
-//	one address, many usernames          2/s beside other    nothing up to 4/s; then a first
-//	                                     requests, else 17/s login from there may get 503
+//	one address, many usernames          4/s beside other    nothing; if they are more than 4/s, one
+//	                                     requests, else 17/s in five first logins from there gets 503
 //	a /24 or a /48                       as one address      the same, in that network
 //	                                     after 40 or 160
-//	many networks, many usernames        10 an address, then a first login from elsewhere
-//	                                     2/s in all          waits for a turn of each
+//	many networks, many usernames        10 an address, then a first login from elsewhere waits while
+//	                                     4/s in all          they have their first try; then nothing
 //	many networks, one username          the same, and each  a first login of that user from
 //	                                     waits up to 8 s     elsewhere takes up to 8 s longer
-//	a user's own address (behind NAT)    15 a minute for     nothing, unless it guesses that
-//	                                     that user           user: up to 4 s
-//	a user with an account               as many wrong as    others take turns with it; one core
-//	                                     right ones          is left to other requests
+//	a user's own address (behind NAT)    15 a minute for     that user shares these tries with the
+//	                                     that user           attacker; others notice nothing
+//	a user with an account               as many wrong as    other networks take turns with it, its own
+//	                                     right ones          waits; one core is left to other requests
+//
+// Who guesses from a user's own address can tell by the waiting that this user
+// logged in from there; nothing else tells who exists.
 //
 // All that is kept is bounded: logins that wait, by maxWaiting and by what can
 // be checked within maxWait; refusals that are held back, by maxHeld; counts of
@@ -59,6 +61,7 @@ package admission
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"net/netip"
 	"runtime"
@@ -97,7 +100,8 @@ func (r *Refused) Error() string {
 type Admission struct {
 	history history
 	queue   queue
-	pace    pace
+	pace    pace // of refusals
+	delays  pace // of logins that wait before their turn
 	refused atomic.Int64
 }
 
@@ -123,14 +127,28 @@ func (a *Admission) Try(ctx context.Context, client netip.Addr, username string,
 	return right, err
 }
 
+// try is Try, told at once. A known pair that is guessed at its own address is
+// not refused while it may wait: each time that a guess is due, chance decides
+// between its owner and those who guess.
 func (a *Admission) try(ctx context.Context, v visit, check func() bool) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, maxWait)
+	defer cancel()
+	for {
+		right, err := a.once(ctx, v, check)
+		refused, ok := err.(*Refused)
+		if !ok || refused.Reason != Guessing || !a.history.knows(v) ||
+			!a.delays.wait(ctx, refused.RetryAfter+rand.N(time.Second)) || ctx.Err() != nil {
+			return right, err
+		}
+	}
+}
+
+func (a *Admission) once(ctx context.Context, v visit, check func() bool) (bool, error) {
 	if err := a.history.refuse(v); err != nil {
 		return false, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, maxWait)
-	defer cancel()
-	if delay := a.history.delay(v); delay > 0 && !a.pace.wait(ctx, delay) {
-		return false, &Refused{Busy, time.Second}
+	if delay := a.history.delay(v); delay > 0 {
+		a.delays.wait(ctx, delay)
 	}
 	l, err := a.enter(ctx, v)
 	if err != nil {

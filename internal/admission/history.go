@@ -13,7 +13,8 @@ const (
 	forgetAfter    = 15 * time.Minute    // without a wrong password
 	knownFor       = 30 * 24 * time.Hour // after the last right password
 	longestRefusal = time.Minute
-	longestKnown   = 4 * time.Second // refusal of a known pair
+	longestKnown   = 4 * time.Second // for a known pair
+	typos          = 2               // wrong passwords in a row that leave a known pair its class
 	patience       = 10              // wrong passwords from an address before it is a guesser's
 	delayFor       = time.Second / 10
 	longestDelay   = 8 * time.Second
@@ -57,6 +58,13 @@ func (h *history) key(network netip.Prefix, username string, anyUsername bool) u
 func (h *history) pair(v visit, level int) uint64    { return h.key(v.networks[level], v.username, false) }
 func (h *history) network(v visit, level int) uint64 { return h.key(v.networks[level], "", true) }
 func (h *history) anywhere(v visit) uint64           { return h.key(netip.Prefix{}, v.username, false) }
+
+// knows says whether the user logged in from there before.
+func (h *history) knows(v visit) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.isKnown(v)
+}
 
 // isKnown says whether the user logged in from there before. Like all below it,
 // it wants mu locked.
@@ -119,7 +127,7 @@ func (h *history) class(v visit) (c class, wrong []int) {
 		}
 		wrong = append(wrong, n)
 	}
-	if h.isKnown(v) {
+	if h.isKnown(v) && h.wrong.find(h.pair(v, len(v.networks)-1), h.now()).count <= typos {
 		c = known
 	}
 	return c, wrong

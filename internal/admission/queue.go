@@ -13,7 +13,8 @@ import (
 const (
 	maxWaiting  = 4096                  // logins that may wait in all
 	quietAfter  = 50 * time.Millisecond // without other requests, checks may have all cores
-	longestRest = 5 * time.Second       // after a guesser's wrong password
+	restFor     = 3                     // times what a guesser's wrong password took
+	longestRest = 5 * time.Second
 )
 
 // class is how a login is treated, the best first.
@@ -40,7 +41,8 @@ type queue struct {
 	guessing int // places in which a guesser's check runs or that rest after it
 	waiting  int
 	turns    int           // counts up
-	took     time.Duration // by a check, on average
+	guesses  int           // counts the turns of guessers
+	took     time.Duration // by a check of those that take the least, about
 	seen     int64         // others, when looked at last
 	seenAt   time.Time     // when it had changed
 }
@@ -108,23 +110,21 @@ func (q *queue) leave(l *login, took time.Duration, right bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.running--
-	class := l.leaf
 	for n := l.leaf; n != nil; n = n.parent {
 		n.running--
-		if n.parent == &q.root {
-			class = n
-		}
 	}
 	l.charge(took - l.charged)
 	l.leaf.forget()
-	if q.took == 0 {
+	switch { // a few users with a costlier hash must not make the crowd be refused
+	case q.took == 0:
 		q.took = took
-	} else if took > 0 {
-		q.took += (took - q.took) / 8
+	case took > q.took:
+		q.took += (took - q.took) / 64
+	case took > 0:
+		q.took += (took - q.took) / 2
 	}
 	if l.class == guesser {
-		times := min(max(3, time.Duration(class.waiting)), 7)
-		if rest := min(times*took, longestRest); !right && rest > 0 && !q.quiet() {
+		if rest := min(restFor*took, longestRest); !right && rest > 0 && !q.quiet() {
 			time.AfterFunc(rest, func() {
 				q.mu.Lock()
 				defer q.mu.Unlock()
@@ -174,7 +174,11 @@ func (q *queue) add(l *login, v visit, wrong []int) {
 	q.turns++
 	n := q.root.child(step{class: l.class}, q.turns, 0)
 	for level, network := range v.networks {
-		n = n.child(step{network: network}, q.turns, time.Duration(wrong[level])*q.took*price[l.class])
+		var debt time.Duration
+		if l.class == stranger {
+			debt = time.Duration(wrong[level]) * q.took * price[stranger]
+		}
+		n = n.child(step{network: network}, q.turns, debt)
 		n.wrong = wrong[level]
 	}
 	n.logins = append(n.logins, l)
@@ -207,8 +211,9 @@ func (q *queue) fill() {
 			return
 		}
 		l := n.logins[0]
-		if l.class == guesser {
-			l = n.logins[len(n.logins)-1]
+		if last := len(n.logins) - 1; l.class == guesser {
+			q.guesses++
+			l = n.logins[max(0, last-q.guesses%3)]
 		}
 		q.turns++
 		for n := l.leaf; n != nil; n = n.parent {
