@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -21,7 +22,10 @@ func Object(data []byte, visit func(name string, value []byte) error) error {
 	if !utf8.Valid(data) {
 		return errors.New("not JSON: not UTF-8")
 	}
-	dec := json.NewDecoder(bytes.NewReader(data))
+	if json.Valid(data) {
+		return Valid(data, visit)
+	}
+	dec := json.NewDecoder(bytes.NewReader(data)) // which says where it breaks
 	start, err := dec.Token()
 	if err != nil {
 		return notJSON(data, dec, err)
@@ -55,6 +59,87 @@ func Object(data []byte, visit func(name string, value []byte) error) error {
 		return fmt.Errorf("text after the JSON object, line %d", line(data, dec.InputOffset()))
 	}
 	return nil
+}
+
+// Valid is Object for data that is known to be valid JSON in UTF-8, such as a
+// value that Object has visited. It is many times as fast.
+func Valid(data []byte, visit func(name string, value []byte) error) error {
+	rest := skipSpace(data)
+	if rest[0] != '{' {
+		return errors.New("not a JSON object")
+	}
+	var few []string // seen before; a map is made when it is worth it
+	var seen map[string]bool
+	for rest = skipSpace(rest[1:]); rest[0] != '}'; {
+		length := valueLength(rest)
+		name, plain := String(rest[:length])
+		if !plain {
+			if err := json.Unmarshal(rest[:length], &name); err != nil {
+				return err
+			}
+		}
+		if seen[name] || slices.Contains(few, name) {
+			return fmt.Errorf("%q appears twice", name)
+		}
+		if few = append(few, name); len(few) > 16 {
+			if seen == nil {
+				seen = make(map[string]bool)
+			}
+			for _, name := range few {
+				seen[name] = true
+			}
+			few = few[:0]
+		}
+		rest = skipSpace(skipSpace(rest[length:])[1:]) // the colon
+		length = valueLength(rest)
+		if err := visit(name, rest[:length]); err != nil {
+			return err
+		}
+		if rest = skipSpace(rest[length:]); rest[0] == ',' {
+			rest = skipSpace(rest[1:])
+		}
+	}
+	return nil
+}
+
+// String is a JSON value that is a string without escapes; other values are not
+// plain.
+func String(value []byte) (text string, plain bool) {
+	if value[0] != '"' || bytes.IndexByte(value, '\\') >= 0 {
+		return "", false
+	}
+	return string(value[1 : len(value)-1]), true
+}
+
+func skipSpace(data []byte) []byte { return bytes.TrimLeft(data, " \t\r\n") }
+
+// valueLength is the length of the value that valid JSON begins with.
+func valueLength(data []byte) int {
+	depth, inString := 0, false
+	for i := 0; i < len(data); i++ {
+		switch c := data[i]; {
+		case inString && c == '\\':
+			i++
+		case c == '"':
+			inString = !inString
+			if !inString && depth == 0 {
+				return i + 1
+			}
+		case inString:
+		case c == '{' || c == '[':
+			depth++
+		case c == '}' || c == ']':
+			if depth == 0 { // of what the value is in
+				return i
+			}
+			if depth--; depth == 0 {
+				return i + 1
+			}
+		case depth == 0 && (c == ',' || c == ' ' || c == '\t' || c == '\r' || c == '\n'):
+			return i
+		}
+	}
+	return len(data)
 }
 
 // notJSON says where the text stops being JSON. It quotes no more of it than a

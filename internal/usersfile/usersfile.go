@@ -108,19 +108,40 @@ var (
 	scopeToken = regexp.MustCompile(`^[\x21\x23-\x5b\x5d-\x7e]+$`) // RFC 6749 3.3
 )
 
+// text is a JSON value that is a string or null.
+func text(value []byte) (text *string, err error) {
+	if plain, ok := strictjson.String(value); ok {
+		return &plain, nil
+	}
+	err = json.Unmarshal(value, &text)
+	return text, err
+}
+
 func parseRecord(name string, value []byte) (record Record, err error) {
 	var username *string
 	var hash string
-	fields := map[string]any{"username": &username, "email": &record.Email, "full_name": &record.FullName,
-		"disabled": &record.Disabled, "hashed_password": &hash, "scopes": &record.Scopes}
-	err = strictjson.Object(value, func(field string, value []byte) error {
-		target, known := fields[field]
-		if !known {
+	err = strictjson.Valid(value, func(field string, value []byte) error {
+		var err error
+		switch field {
+		case "username":
+			username, err = text(value)
+		case "email":
+			record.Email, err = text(value)
+		case "full_name":
+			record.FullName, err = text(value)
+		case "disabled":
+			err = json.Unmarshal(value, &record.Disabled)
+		case "hashed_password":
+			var hashed *string
+			if hashed, err = text(value); hashed != nil {
+				hash = *hashed
+			}
+		case "scopes":
+			err = json.Unmarshal(value, &record.Scopes)
+		default:
 			return fmt.Errorf("unknown field %q", field)
 		}
-		if err := json.Unmarshal(value, target); err != nil {
-			wrong := new(json.UnmarshalTypeError) // the value is valid JSON, so it can be nothing else
-			errors.As(err, &wrong)
+		if wrong := new(json.UnmarshalTypeError); errors.As(err, &wrong) { // the value is valid JSON, so it can be nothing else
 			return fmt.Errorf("field %q is a %s, want %s", field, wrong.Value, wrong.Type)
 		}
 		return nil
