@@ -113,7 +113,7 @@ func TestMissing(t *testing.T) {
 	}
 }
 
-// TestBody sends bodies whose length is unknown, or that have many fields.
+// TestBody sends bodies whose length is unknown or wrong, or that have many fields.
 func TestBody(t *testing.T) {
 	request := func(body io.Reader) *http.Request {
 		r := httptest.NewRequest("POST", "/", body)
@@ -123,6 +123,11 @@ func TestBody(t *testing.T) {
 	r := request(io.MultiReader(strings.NewReader("a="), strings.NewReader("1")))
 	if fields, err := form.Parse(r, limit, "a"); r.ContentLength >= 0 || fields.Get("a") != "1" || err != nil {
 		t.Errorf("of unknown length: %q, %v", fields, err)
+	}
+	r = request(strings.NewReader("a=1"))
+	r.ContentLength = 10
+	if fields, err := form.Parse(r, limit, "a"); fields != nil || err == nil {
+		t.Errorf("that ends early: %q, %v", fields, err)
 	}
 	for n, want := range map[int]error{1000: nil, 1001: form.Fault{Type: "value_error", Loc: []string{"body"}, Msg: "Malformed form"}} {
 		body := "a=1"

@@ -33,9 +33,13 @@ func newPlaces() chan *bytes.Buffer {
 // longer needed. The error may be an *http.MaxBytesError and ErrBusy.
 func read(r *http.Request, limit int64) (text []byte, done func(), err error) {
 	body := http.MaxBytesReader(nil, r.Body, limit)
+	if length := r.ContentLength; length >= 0 && length <= small {
+		text = make([]byte, length) // net/http ends the body there
+		_, err = io.ReadFull(body, text)
+		return text, func() {}, err
+	}
 	var head bytes.Buffer
-	if r.ContentLength <= small { // or it was not said
-		head.Grow(int(max(r.ContentLength, 0)) + bytes.MinRead)
+	if r.ContentLength < 0 { // it was not said
 		_, err := head.ReadFrom(io.LimitReader(body, small+1))
 		if err != nil || head.Len() <= small {
 			return head.Bytes(), func() {}, err
