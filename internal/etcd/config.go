@@ -3,26 +3,44 @@ package etcd
 import (
 	"errors"
 	"flag"
+	"fmt"
+	"os"
+	"strings"
 )
 
 // Config says where etcd is, and who asks. Endpoints are URLs separated by commas;
-// CA, Cert and Key are PEM files, or empty.
+// CA, Cert and Key are PEM files, or empty. PasswordFile holds the password
+// instead of Password, with or without a line's end.
 type Config struct {
 	Endpoints      string
 	Prefix         string
 	CA, Cert, Key  string
 	User, Password string
+	PasswordFile   string
 }
 
 // Flags adds the flags to be read into c. User and password are read from the
 // environment alone: a command line is seen by everybody on the machine.
 func (c *Config) Flags(flags *flag.FlagSet, getenv func(string) string) {
-	flags.StringVar(&c.Endpoints, "etcd", "", "`URLs` of the etcd members, separated by commas, that keep the tokens for all replicas;\nits user and password are OAUTH2_ETCD_USER and OAUTH2_ETCD_PASSWORD, in the environment only")
+	flags.StringVar(&c.Endpoints, "etcd", "", "`URLs` of the etcd members, separated by commas, that keep the tokens for all replicas;\nits user and password are OAUTH2_ETCD_USER and OAUTH2_ETCD_PASSWORD or\nOAUTH2_ETCD_PASSWORD_FILE, in the environment only")
 	flags.StringVar(&c.Prefix, "etcd-prefix", "/simple-oauth2/", "`prefix` of the keys in etcd")
 	flags.StringVar(&c.CA, "etcd-ca", "", "PEM `file` of the CAs that may sign etcd's certificate (default the system's)")
 	flags.StringVar(&c.Cert, "etcd-cert", "", "PEM `file` of the client certificate for etcd")
 	flags.StringVar(&c.Key, "etcd-key", "", "PEM `file` of the client certificate's key")
 	c.User, c.Password = getenv("OAUTH2_ETCD_USER"), getenv("OAUTH2_ETCD_PASSWORD")
+	c.PasswordFile = getenv("OAUTH2_ETCD_PASSWORD_FILE")
+}
+
+// password is read anew each time: a file may have another one by then.
+func (c *Config) password() (string, error) {
+	if c.PasswordFile == "" {
+		return c.Password, nil
+	}
+	text, err := os.ReadFile(c.PasswordFile)
+	if err != nil {
+		return "", fmt.Errorf("OAUTH2_ETCD_PASSWORD_FILE: %w", err)
+	}
+	return strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r"), nil
 }
 
 // On says whether there is an etcd.
@@ -35,6 +53,10 @@ func (c *Config) Check() error {
 		return errors.New("-etcd-cert and -etcd-key go together: give both or neither")
 	case !c.On() && c.CA+c.Cert+c.User != "":
 		return errors.New("-etcd-ca, -etcd-cert or OAUTH2_ETCD_USER is set, but -etcd is not")
+	case c.Password != "" && c.PasswordFile != "":
+		return errors.New("OAUTH2_ETCD_PASSWORD and OAUTH2_ETCD_PASSWORD_FILE: give only one of them")
+	case c.PasswordFile != "" && c.User == "":
+		return errors.New("OAUTH2_ETCD_PASSWORD_FILE is set, but OAUTH2_ETCD_USER is not")
 	case c.On() && c.Prefix == "":
 		return errors.New("-etcd-prefix must not be empty")
 	}

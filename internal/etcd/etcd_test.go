@@ -420,6 +420,36 @@ func TestSecured(t *testing.T) {
 	m.ask("/v3/auth/enable", struct{}{})
 
 	c.User, c.Password = "oauth2", "hunter3"
+	t.Run("password in a file that changes", func(t *testing.T) {
+		c := c
+		c.Password, c.PasswordFile = "", filepath.Join(t.TempDir(), "password")
+		for _, text := range []string{"hunter3", "hunter3\n", "hunter3\r\n"} {
+			if err := os.WriteFile(c.PasswordFile, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			g, err := newGateway(c)
+			if err == nil {
+				_, err = g.authenticate(t.Context(), m.endpoint, "")
+			}
+			if err != nil {
+				t.Errorf("%q: %v", text, err)
+			}
+		}
+		g, err := newGateway(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(c.PasswordFile, []byte("hunter4"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := g.authenticate(t.Context(), m.endpoint, ""); err == nil || !strings.Contains(err.Error(), "authentication failed") {
+			t.Errorf("the new password is not taken: %v", err)
+		}
+		os.Remove(c.PasswordFile)
+		if _, err := newGateway(c); err == nil || !strings.HasPrefix(err.Error(), "OAUTH2_ETCD_PASSWORD_FILE: open ") {
+			t.Errorf("no file: %v", err)
+		}
+	})
 	s, lines := run(t, c)
 	token := put(t, s, s)
 	s.gateway.mu.Lock()

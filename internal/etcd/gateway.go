@@ -29,9 +29,10 @@ const (
 
 // gateway speaks etcd's HTTP/JSON gateway (https://etcd.io/docs/v3.4/dev-guide/api_grpc_gateway/).
 type gateway struct {
-	endpoints      []string // http://host:port
-	user, password string
-	http           *http.Client
+	endpoints []string // http://host:port
+	user      string
+	password  func() (string, error)
+	http      *http.Client
 
 	current atomic.Int64 // the endpoint to ask, modulo their number
 
@@ -42,7 +43,10 @@ type gateway struct {
 // newGateway reads the configuration's endpoints and files; its errors name the
 // flag.
 func newGateway(c Config) (*gateway, error) {
-	g := &gateway{user: c.User, password: c.Password}
+	g := &gateway{user: c.User, password: c.password}
+	if _, err := c.password(); err != nil {
+		return nil, err
+	}
 	secure := false
 	for i, endpoint := range strings.Split(c.Endpoints, ",") {
 		u, err := url.Parse(strings.TrimSpace(endpoint))
@@ -231,7 +235,11 @@ func (g *gateway) authenticate(ctx context.Context, endpoint, stale string) (str
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second) // others wait for it, to ask other endpoints
 	defer cancel()
-	response, err := g.post(ctx, endpoint, "/v3/auth/authenticate", "", map[string]string{"name": g.user, "password": g.password})
+	password, err := g.password()
+	if err != nil {
+		return "", err
+	}
+	response, err := g.post(ctx, endpoint, "/v3/auth/authenticate", "", map[string]string{"name": g.user, "password": password})
 	if err != nil {
 		return "", err
 	}
