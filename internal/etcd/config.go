@@ -1,6 +1,8 @@
 package etcd
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
@@ -41,6 +43,29 @@ func (c *Config) password() (string, error) {
 		return "", fmt.Errorf("OAUTH2_ETCD_PASSWORD_FILE: %w", err)
 	}
 	return strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r"), nil
+}
+
+// tls reads the files for the connections to etcd. Its error names the flag.
+func (c *Config) tls() (*tls.Config, error) {
+	config := &tls.Config{}
+	if c.CA != "" {
+		pem, err := os.ReadFile(c.CA)
+		if err != nil {
+			return nil, fmt.Errorf("-etcd-ca: %w", err)
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("-etcd-ca: no certificate in %s", c.CA)
+		}
+	}
+	if c.Cert != "" {
+		certificate, err := tls.LoadX509KeyPair(c.Cert, c.Key)
+		if err != nil {
+			return nil, fmt.Errorf("-etcd-cert %s and -etcd-key %s: %w", c.Cert, c.Key, err)
+		}
+		config.Certificates = []tls.Certificate{certificate}
+	}
+	return config, nil
 }
 
 // On says whether there is an etcd.

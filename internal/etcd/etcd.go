@@ -89,6 +89,7 @@ func New(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	g.log = log
 	s := &Store{
 		gateway:   g,
 		prefix:    c.Prefix,

@@ -419,6 +419,50 @@ func TestSecured(t *testing.T) {
 	m.ask("/v3/auth/user/grant", map[string]any{"user": "oauth2", "role": "oauth2"})
 	m.ask("/v3/auth/enable", struct{}{})
 
+	t.Run("certificates that change", func(t *testing.T) {
+		c, now := c, t.TempDir()
+		replace := func(name, from string) string {
+			text, err := os.ReadFile(from)
+			if err == nil {
+				err = os.WriteFile(filepath.Join(now, name), text, 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			return filepath.Join(now, name)
+		}
+		c.CA, c.Cert, c.Key = replace("ca", cert), replace("cert", cert), replace("key", key)
+		g, err := newGateway(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := &log{}
+		g.log = slog.New(slog.NewTextHandler(lines, nil))
+		connect := func() error {
+			g.http.CloseIdleConnections()
+			return g.call(t.Context(), m.endpoint, "/v3/auth/authenticate", map[string]string{"name": "root", "password": "hunter2"}, &struct{}{})
+		}
+		other, _ := writeCertificate(t, t.TempDir())
+		for _, step := range []struct {
+			name, file, from string
+			err              string
+		}{
+			{"as before", "ca", cert, ""},
+			{"broken", "ca", key, ""},
+			{"still broken", "ca", key, ""},
+			{"another authority", "ca", other, "x509: "},
+			{"the first again", "ca", cert, ""},
+			{"half of another pair", "cert", other, ""},
+		} {
+			replace(step.file, step.from)
+			if err := connect(); (err == nil) != (step.err == "") || err != nil && !strings.Contains(err.Error(), step.err) {
+				t.Errorf("%s: %v, want %q", step.name, err, step.err)
+			}
+		}
+		if n := strings.Count(lines.String(), "level=ERROR"); n != 2 {
+			t.Errorf("%d errors, want one for each broken file:\n%s", n, lines)
+		}
+	})
 	c.User, c.Password = "oauth2", "hunter3"
 	t.Run("password in a file that changes", func(t *testing.T) {
 		c := c

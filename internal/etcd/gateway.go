@@ -4,15 +4,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -33,17 +32,23 @@ type gateway struct {
 	user      string
 	password  func() (string, error)
 	http      *http.Client
+	loadTLS   func() (*tls.Config, error)
+	log       *slog.Logger
 
 	current atomic.Int64 // the endpoint to ask, modulo their number
 
 	mu    sync.Mutex
 	token string // of the user
+
+	tlsMu  sync.Mutex
+	tls    *tls.Config // of the last files that were sound
+	broken string      // the error of those that are not
 }
 
 // newGateway reads the configuration's endpoints and files; its errors name the
 // flag.
 func newGateway(c Config) (*gateway, error) {
-	g := &gateway{user: c.User, password: c.password}
+	g := &gateway{user: c.User, password: c.password, loadTLS: c.tls, log: slog.New(slog.DiscardHandler)}
 	if _, err := c.password(); err != nil {
 		return nil, err
 	}
@@ -57,32 +62,17 @@ func newGateway(c Config) (*gateway, error) {
 		secure = secure || u.Scheme == "https"
 		g.endpoints = append(g.endpoints, u.Scheme+"://"+u.Host)
 	}
-	config := &tls.Config{}
 	if !secure && c.CA+c.Cert != "" {
 		return nil, errors.New("-etcd-ca, -etcd-cert and -etcd-key need an https endpoint")
 	}
-	if c.CA != "" {
-		pem, err := os.ReadFile(c.CA)
-		if err != nil {
-			return nil, fmt.Errorf("-etcd-ca: %w", err)
-		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("-etcd-ca: no certificate in %s", c.CA)
-		}
-	}
-	if c.Cert != "" {
-		certificate, err := tls.LoadX509KeyPair(c.Cert, c.Key)
-		if err != nil {
-			return nil, fmt.Errorf("-etcd-cert %s and -etcd-key %s: %w", c.Cert, c.Key, err)
-		}
-		config.Certificates = []tls.Certificate{certificate}
+	var err error
+	if g.tls, err = c.tls(); err != nil {
+		return nil, err
 	}
 	g.http = &http.Client{
 		Transport: &http.Transport{
 			DialContext:         (&net.Dialer{Timeout: time.Second}).DialContext,
-			TLSClientConfig:     config,
-			TLSHandshakeTimeout: time.Second,
+			DialTLSContext:      g.dialTLS,
 			MaxIdleConnsPerHost: 16,
 			MaxConnsPerHost:     256, // or logins that wait for a member that hangs take all file descriptors
 			IdleConnTimeout:     time.Minute,
@@ -91,6 +81,24 @@ func newGateway(c Config) (*gateway, error) {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return g, nil
+}
+
+// dialTLS opens a connection by the files as they are now. Files that are broken
+// change nothing, and are told once.
+func (g *gateway) dialTLS(ctx context.Context, network, addr string) (net.Conn, error) {
+	g.tlsMu.Lock()
+	config, err := g.loadTLS()
+	if err == nil {
+		g.tls, g.broken = config, ""
+	} else if err.Error() != g.broken {
+		g.broken = err.Error()
+		g.log.Error("certificates for etcd not loaded again, what was loaded before stays", "error", err)
+	}
+	config = g.tls
+	g.tlsMu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	return (&tls.Dialer{NetDialer: &net.Dialer{Timeout: time.Second}, Config: config}).DialContext(ctx, network, addr)
 }
 
 // apiError is an answer of etcd that is no success. Code is gRPC's.
