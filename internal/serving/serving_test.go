@@ -2,6 +2,7 @@ package serving
 
 import (
 	"bufio"
+	"flag"
 	"io"
 	"log/slog"
 	"net"
@@ -215,4 +216,18 @@ func TestStop(t *testing.T) {
 			t.Error("the listener is not closed")
 		}
 	})
+}
+
+func TestShutdownDelayFlag(t *testing.T) {
+	for _, tt := range []struct {
+		text string
+		want time.Duration // -1: refused
+	}{{"10s", 10 * time.Second}, {"0s", 0}, {"0", 0}, {"10", -1}, {"-1s", -1}, {"soon", -1}} {
+		var c Config
+		flags := flag.NewFlagSet("", flag.ContinueOnError)
+		c.Flags(flags)
+		if err := flags.Set("shutdown-delay", tt.text); (err == nil) != (tt.want >= 0) || err == nil && c.Delay != tt.want {
+			t.Errorf("%q is %v, %v; want %v", tt.text, c.Delay, err, tt.want)
+		}
+	}
 }

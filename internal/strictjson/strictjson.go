@@ -15,50 +15,17 @@ import (
 )
 
 // Object calls visit with each name of the object in data and its value, in
-// the order in which they stand there, and returns the first error of its own
-// or of visit. A value is valid JSON; what it means is for visit to say. Names
+// the order in which they stand there, and returns the first error of visit, or
+// its own; if data is not valid JSON, visit is not called. A value is valid JSON; what it means is for visit to say. Names
 // reach visit as they were written, so a switch over them is exact.
 func Object(data []byte, visit func(name string, value []byte) error) error {
 	if !utf8.Valid(data) {
 		return errors.New("not JSON: not UTF-8")
 	}
-	if json.Valid(data) {
-		return Valid(data, visit)
+	if !json.Valid(data) {
+		return invalid(data)
 	}
-	dec := json.NewDecoder(bytes.NewReader(data)) // which says where it breaks
-	start, err := dec.Token()
-	if err != nil {
-		return notJSON(data, dec, err)
-	}
-	if start != json.Delim('{') {
-		return errors.New("not a JSON object")
-	}
-	seen := make(map[string]bool)
-	for dec.More() {
-		key, err := dec.Token()
-		if err != nil {
-			return notJSON(data, dec, err)
-		}
-		name := key.(string) // within an object the decoder lets nothing else through
-		if seen[name] {
-			return fmt.Errorf("%q appears twice", name)
-		}
-		seen[name] = true
-		var value json.RawMessage
-		if err := dec.Decode(&value); err != nil {
-			return notJSON(data, dec, err)
-		}
-		if err := visit(name, value); err != nil {
-			return err
-		}
-	}
-	if _, err := dec.Token(); err != nil {
-		return notJSON(data, dec, err)
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return fmt.Errorf("text after the JSON object, line %d", line(data, dec.InputOffset()))
-	}
-	return nil
+	return Valid(data, visit)
 }
 
 // Valid is Object for data that is known to be valid JSON in UTF-8, such as a
@@ -144,11 +111,17 @@ func valueLength(data []byte) int {
 
 // notJSON says where the text stops being JSON. It quotes no more of it than a
 // character: what follows may be a secret.
-func notJSON(data []byte, dec *json.Decoder, err error) error {
+// invalid says where data stops being one JSON value.
+func invalid(data []byte) error {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	err := dec.Decode(new(json.RawMessage))
+	offset := dec.InputOffset()
+	if err == nil {
+		return fmt.Errorf("text after the JSON object, line %d", line(data, int64(len(data)-len(skipSpace(data[offset:])))))
+	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return errors.New("not JSON: unexpected end")
 	}
-	offset := dec.InputOffset()
 	if syntax := new(json.SyntaxError); errors.As(err, &syntax) {
 		offset = min(syntax.Offset, int64(len(data)))
 	}

@@ -5,7 +5,9 @@ import (
 	"maps"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"testing/fstest"
 
@@ -72,5 +74,31 @@ func TestPagesWithoutTheScopes(t *testing.T) {
 	own := fstest.MapFS{"docs/openapi.json": {Data: []byte("{}")}, "docs/page.html": {}, "docs/page.css": {}, "docs/page.js": {}}
 	if _, err := (&swaggerui.Config{On: true}).Pages(own, nil); err == nil {
 		t.Error("openapi.json does not declare the scope of the service itself, and no error")
+	}
+}
+
+// TestAssets gives a folder that has other files than the page's hashes are of.
+func TestAssets(t *testing.T) {
+	own := os.DirFS("../..")
+	for _, tt := range []struct {
+		name  string
+		files []string
+		err   string // its end
+	}{
+		{"none", nil, "no such file or directory"},
+		{"of another version", []string{"swagger-ui-bundle.js", "swagger-ui.css"}, "is not the file of swagger-ui-dist " + swaggerui.Version},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			for _, name := range tt.files {
+				if err := os.WriteFile(filepath.Join(dir, name), []byte("other"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, err := (&swaggerui.Config{On: true, Assets: dir}).Pages(own, func() []string { return nil })
+			if err == nil || !strings.HasPrefix(err.Error(), "-docs-assets: ") || !strings.HasSuffix(err.Error(), tt.err) {
+				t.Errorf("error %v, want %s", err, tt.err)
+			}
+		})
 	}
 }

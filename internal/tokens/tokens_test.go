@@ -2,6 +2,7 @@ package tokens_test
 
 import (
 	"context"
+	"flag"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -65,6 +66,26 @@ func TestLive(t *testing.T) {
 	} {
 		if tt.do(); memory.Live() != tt.want {
 			t.Errorf("%s: %d, want %d", tt.name, memory.Live(), tt.want)
+		}
+	}
+}
+
+func TestTTLFlag(t *testing.T) {
+	for _, tt := range []struct {
+		text string
+		want time.Duration // 0: refused
+	}{
+		{"30m", 30 * time.Minute}, {"1s", time.Second}, {"8h30m", 510 * time.Minute},
+		{"soon", 0}, {"30", 0}, {"0s", 0}, {"-1m", 0}, {"1500ms", 0}, {"500ms", 0}, {"", 0},
+	} {
+		flags := flag.NewFlagSet("", flag.ContinueOnError)
+		var ttl time.Duration
+		tokens.TTLFlag(flags, &ttl)
+		if ttl != 30*time.Minute {
+			t.Errorf("default %v", ttl)
+		}
+		if err := flags.Set("token-ttl", tt.text); (err == nil) != (tt.want > 0) || err == nil && ttl != tt.want {
+			t.Errorf("%q is %v, %v; want %v", tt.text, ttl, err, tt.want)
 		}
 	}
 }
