@@ -933,6 +933,7 @@ func TestUsersChange(t *testing.T) {
 		{"removed", user("johndoe", ""), true, 401, `{"active":false}`},
 		{"another password", `{"scopey": {"hashed_password": "` + newHashOf("changed") + `", "scopes": ["items:read"]}` + gate + `}`, true, 401, `{"active":false}`},
 		{"the same password, hashed anew", `{"scopey": {"hashed_password": "` + newHashOf("secret3") + `", "scopes": ["items:read"]}` + gate + `}`, true, 401, `{"active":false}`},
+		{"the same password, the hash's prefix changed", `{"scopey": {"hashed_password": "` + strings.Replace(hashOf("secret3"), "$2a$", "$2b$", 1) + `", "scopes": ["items:read"]}` + gate + `}`, true, 401, `{"active":false}`},
 		{"the same hash", user("scopey", `, "scopes": ["items:read"]`), true, 200, `"scope":"items:read"`},
 		{"scope withdrawn", user("scopey", `, "scopes": ["items:write"]`), true, 200, `"scope":""`},
 		{"broken file", "{", false, 200, `"scope":"items:read"`},
@@ -1015,7 +1016,7 @@ func TestFlags(t *testing.T) {
 	if err := os.WriteFile(garbage, []byte("garbage"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	const ttl = "it must be a duration such as 30m or 8h, in whole seconds, at least 1s"
+	const ttl = "must be a duration such as 30m or 8h, in whole seconds and at least 1s"
 	for _, tt := range []struct {
 		name string
 		args string
@@ -1045,7 +1046,7 @@ func TestFlags(t *testing.T) {
 		{"etcd's password on the command line", "-etcd-password a", "", "flag provided but not defined: -etcd-password"},
 		{"tokens in a file and in etcd", "-etcd http://127.0.0.1:1", "OAUTH2_TOKENS_FILE=tokens", "-tokens-file and -etcd: only one of them can keep the tokens"},
 		{"tokens file in no folder", "-addr 127.0.0.1:0 -tokens-file /nonexistent/tokens", "", "-tokens-file /nonexistent/tokens: open /nonexistent/tokens: no such file or directory"},
-		{"tokens file a users file", "-addr 127.0.0.1:0 -tokens-file " + garbage, "", "-tokens-file " + garbage + ": it is not a tokens file of this version"},
+		{"tokens file a users file", "-addr 127.0.0.1:0 -tokens-file " + garbage, "", "-tokens-file " + garbage + ": not a tokens file, or one of another version"},
 		{"docs neither on nor off", "-docs=maybe", "", `invalid boolean value "maybe" for -docs: it must be true or false`},
 		{"docs no", "-docs no", "", `unknown argument "no": -docs is written -docs=true or -docs=false`},
 		{"docs by the environment", "", "OAUTH2_DOCS=no", `invalid value "no" for OAUTH2_DOCS: it must be true or false`},
@@ -1452,7 +1453,7 @@ func TestRunReload(t *testing.T) {
 	s := start(t, "-users", file)
 	write(`{"johndoe": {}}`)
 	hangUp(t)
-	s.waitFor(t, `level=ERROR msg="users could not be loaded again, the previous version stays in use" error=".*users.json: user \\"johndoe\\": no hashed_password"`)
+	s.waitFor(t, `level=ERROR msg="users could not be loaded again, keeping the previous version" error=".*users.json: user \\"johndoe\\": no hashed_password"`)
 	write(`{}`)
 	hangUp(t)
 	s.waitFor(t, `level=WARN msg="there are no users: nobody can log in" source=\S+users.json\n.*msg="users loaded" users=0 source=\S+users.json`)

@@ -297,7 +297,7 @@ func (a *auth) tokenInQuestion(r *http.Request) (string, error) {
 	case err != nil:
 		err = &httpError{http.StatusBadRequest, err.Error(), "invalid_request", nil}
 	case credentials != nil:
-		err = errRefused(a.services.Authenticate(r.Context(), a.clients.Of(r), credentials, a.try))
+		err = errRefused(a.services.Authenticate(r.Context(), a.clients.Of(r), credentials, a.admission.Try))
 	case bearer == fields.Get("token"):
 		_, err = a.currentActiveUser(r)
 	default:
@@ -353,8 +353,8 @@ func errInsufficientScope(scopes ...string) *httpError {
 	return &httpError{http.StatusForbidden, "Not enough permissions", "insufficient_scope", map[string]string{"WWW-Authenticate": challenge}}
 }
 
-// errRefused is the answer to a client that is none, and to a login or client
-// whose password was not looked at.
+// errRefused is the answer to wrong client credentials, and to a login or client
+// that admission refused.
 func errRefused(err error) error {
 	if err == clientauth.ErrWrong {
 		return errInvalidClient

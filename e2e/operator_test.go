@@ -45,7 +45,7 @@ func TestVersion(t *testing.T) {
 func TestEndInJSON(t *testing.T) {
 	for format, want := range map[string]string{
 		"text": `^simple-oauth2: -addr: listen tcp: address nowhere: missing port in address\n$`,
-		"json": `^\{"time":"[^"]+","level":"ERROR","msg":"ended by an error","error":"-addr: listen tcp: address nowhere: missing port in address"\}\n$`,
+		"json": `^\{"time":"[^"]+","level":"ERROR","msg":"exiting","error":"-addr: listen tcp: address nowhere: missing port in address"\}\n$`,
 	} {
 		out, err := exec.Command(program, "-log-format", format, "-addr", "nowhere").CombinedOutput()
 		if err == nil || !regexp.MustCompile(want).Match(out) {

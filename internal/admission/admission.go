@@ -5,20 +5,22 @@
 // but logins is asked for, and all but one while other requests come. The
 // logins beyond that wait, up to maxWait.
 //
-// A login has a class. It is known if its username logged in from its address
-// within thirty days, and sent at most two wrong passwords since. It comes from a guesser if its address or a network around
-// that sent too many wrong passwords lately. Else it is a stranger. Waiting
-// logins are the leaves of a tree: the classes, then the networks (/24 and /32
-// of IPv4; /48, /56 and /64 of IPv6). A turn goes down the tree, at each step to
-// the branch that has used the least processor time; who comes after a pause
-// starts level with the others, a stranger later by a turn for each wrong
-// password that came from there lately. A stranger's time counts three times and a
-// guesser's twenty-four times, so that known logins come first and none starves.
-// At a guesser's address the three newest logins take turns: a guesser sends its
+// A login has a class. It is known if its user logged in from its address within
+// thirty days, and at most two wrong passwords for that user came from there
+// since. It is a guesser's if its address, or a network around that, sent too many
+// wrong passwords lately. Otherwise it is a stranger's.
+//
+// Waiting logins are the leaves of a tree: the classes, then the networks (/24 and
+// /32 of IPv4; /48, /56 and /64 of IPv6). The next turn is found from the root: at
+// each step the branch goes first that has used the least processor time. A branch
+// that was empty starts level with the others; a stranger's starts later by a turn
+// for each wrong password that came from there lately. A stranger's time counts
+// three times and a guesser's twenty-four times, so that known logins come first
+// and no class starves. At a guesser's address the three newest logins take turns: a guesser sends its
 // next as soon as one is answered, so somebody else's stays among them.
 //
 // Guessers get half of the cores. While other requests come, a place in which a
-// guesser's password was wrong rests for three times as long as that took.
+// guesser's password was wrong rests for three times as long as its check took.
 //
 // After maxFailures wrong passwords in a row for one username from one address,
 // that pair is refused for a second, and twice as long after each further one,
@@ -40,12 +42,12 @@
 //	many networks, one username          the same, and each  a first login of that user from
 //	                                     waits up to 8 s     elsewhere takes up to 8 s longer
 //	a user's own address (behind NAT)    15 a minute for     that user shares these tries with the
-//	                                     that user           attacker; others notice nothing
+//	                                     that user           attacker, and waits; others notice nothing
 //	a user with an account               as many wrong as    other networks take turns with it, its own
 //	                                     right ones          waits; one core is left to other requests
 //
-// Who guesses from a user's own address can tell by the waiting that this user
-// logged in from there; nothing else tells who exists.
+// Someone who guesses from a user's own address can tell from the delay that this
+// user logged in from there. Nothing else tells which users exist.
 //
 // All that is kept is bounded: logins that wait, by maxWaiting and by what can
 // be checked within maxWait; refusals that are held back, by maxHeld; counts of

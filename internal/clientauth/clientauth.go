@@ -5,8 +5,8 @@
 // In Basic the RFC wants both parts form-encoded, and half of the libraries send
 // them as they are. So the pair is taken as it came and then, if that differs,
 // form-decoded; one request is one guess all the same. A request that uses two
-// ways is refused (RFC 6749 2.3): who checks one of them and who goes by the
-// other would not mean the same client.
+// ways is refused (RFC 6749 2.3): otherwise two programs could take the request for
+// two different clients.
 //
 // A password check is slow on purpose, and goes through admission as a login
 // does. What was right is remembered, so that the next request does not pay:
@@ -27,10 +27,10 @@
 // checked wait for that check, so that a gateway that starts with hundreds of
 // requests costs one. The check goes on while any of them waits.
 //
-// Admission counts a guess under the name that the last pair has. So a name as
-// plain as most has one count, here and at a login, however it is encoded. One that
-// itself has a plus or a percent sign has two, by the way that it is sent: to
-// count it under the name that exists would tell which names do.
+// Admission counts a guess under the decoded name. So most names have one count,
+// here and at a login, however they are encoded. A name that contains a plus or a
+// percent sign has two, one for each way to send it: counting it under the name
+// that exists would tell which names exist.
 package clientauth
 
 import (

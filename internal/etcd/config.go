@@ -24,7 +24,7 @@ type Config struct {
 // Flags adds the flags to be read into c. User and password are read from the
 // environment alone: a command line is seen by everybody on the machine.
 func (c *Config) Flags(flags *flag.FlagSet, getenv func(string) string) {
-	flags.StringVar(&c.Endpoints, "etcd", "", "`URLs` of the etcd members, separated by commas, that keep the tokens for all replicas;\nits user and password are OAUTH2_ETCD_USER and OAUTH2_ETCD_PASSWORD or\nOAUTH2_ETCD_PASSWORD_FILE, in the environment only")
+	flags.StringVar(&c.Endpoints, "etcd", "", "`URLs` of the etcd members, separated by commas, that keep the tokens for all replicas;\nuser and password come from OAUTH2_ETCD_USER and OAUTH2_ETCD_PASSWORD or\nOAUTH2_ETCD_PASSWORD_FILE, in the environment only")
 	flags.StringVar(&c.Prefix, "etcd-prefix", "/simple-oauth2/", "`prefix` of the keys in etcd")
 	flags.StringVar(&c.CA, "etcd-ca", "", "PEM `file` of the CAs that may sign etcd's certificate (default the system's)")
 	flags.StringVar(&c.Cert, "etcd-cert", "", "PEM `file` of the client certificate for etcd")

@@ -25,7 +25,7 @@
 //     revocation finds the tombstone.
 //   - When the lease ends, etcd deletes the key and forgets the lease in one
 //     step. A put that comes after that names a lease that etcd does not know, and
-//     etcd refuses it. Leases are not extended, and an ID is not given again.
+//     etcd refuses it. Leases are not extended, and IDs are not reused.
 //
 // Nobody knows a token before its put was answered, so a revocation that finds
 // no key has nothing to end, and writes nothing.
@@ -289,7 +289,7 @@ func (s *Store) parse(kv keyValue) (tokens.Key, *tokens.Record) {
 	return key, kv.record()
 }
 
-// parseKey is keyOf back.
+// parseKey is the inverse of keyOf.
 func (s *Store) parseKey(name []byte) (key tokens.Key, ok bool) {
 	text, ok := strings.CutPrefix(string(name), s.prefix)
 	if !ok || len(text) != hex.EncodedLen(len(key)) {

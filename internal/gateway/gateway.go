@@ -1,7 +1,8 @@
-// Package gateway is what a gateway that guards another service asks and is
-// told: nginx's auth_request, Caddy's forward_auth, HAProxy's auth-request,
-// Traefik's ForwardAuth and Envoy's ext_authz. It lets a request through on 200,
-// refuses it on 401 and 403, fails on anything else, and copies headers of the answer to the request.
+// Package gateway answers gateways that guard another service: nginx's
+// auth_request, Caddy's forward_auth, HAProxy's auth-request, Traefik's
+// ForwardAuth and Envoy's ext_authz. Such a gateway lets a request through on
+// 200, refuses it on 401 and 403, fails on anything else, and copies headers of
+// the answer to the request.
 //
 // The headers are Remote-User, Remote-Name, Remote-Email and Remote-Scope, as
 // Authelia names them. All four are in each answer, and one that is not known is

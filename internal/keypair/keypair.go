@@ -1,6 +1,7 @@
-// Package keypair is a certificate and its key in files that are renewed while
-// they are in use. A pair that is broken, or whose halves do not match, changes
-// nothing. A certificate that ends within a week is a warning a day.
+// Package keypair loads a certificate and its key from files that are renewed
+// while they are in use. A pair that is broken, or whose halves do not match,
+// changes nothing. It warns once a day when the certificate expires within a
+// week.
 package keypair
 
 import (

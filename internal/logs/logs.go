@@ -1,5 +1,5 @@
-// Package logs is the log: its format, and lines that stay readable whatever a
-// client sends.
+// Package logs configures the log: its format, and lines that stay readable
+// whatever a client sends.
 //
 // Each line has one form of time, RFC 3339 in UTC with milliseconds, and
 // durations as Go writes them, in both formats.
@@ -54,11 +54,11 @@ func oneForm(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// Exit ends the program with an error: as a line of the log, if that is JSON,
-// since whoever reads it reads nothing else.
+// Exit prints an error and ends the program. If the log is JSON, the error is a
+// line of it, since its reader expects nothing else.
 func Exit(err error) {
 	if _, isJSON := slog.Default().Handler().(*slog.JSONHandler); isJSON {
-		slog.Error("ended by an error", "error", err)
+		slog.Error("exiting", "error", err)
 	} else {
 		fmt.Fprintln(os.Stderr, "simple-oauth2:", err)
 	}

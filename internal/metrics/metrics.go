@@ -1,14 +1,14 @@
-// Package metrics counts what the service does, and tells it to Prometheus at
-// /metrics, on a listener of its own.
+// Package metrics counts what the service does, and serves the counts to
+// Prometheus at /metrics, on a listener of its own.
 //
-// The rest of the service does not know this package: what it calls anyway, and
-// what it serves, is wrapped here, and the state of the others is asked for when
-// they are told. Counting takes no lock and allocates nothing: each number is an
+// Other packages do not import this one: it wraps the functions and handlers
+// that it counts, and asks for the state of the others when it is scraped.
+// Counting takes no lock and allocates nothing: each number is an
 // atomic one. Without an address nothing is wrapped.
 //
 // No username, address or token is in a label. A label's values are few, and a
 // client cannot make more of them: the routes, a status, and the results that
-// stand here.
+// are listed here.
 package metrics
 
 import (

@@ -1,7 +1,6 @@
-// Package openapitest holds a service against its OpenAPI description, in
+// Package openapitest checks a service against its OpenAPI description, in
 // tests: the description is sound in itself, it has every route and no other,
-// and every answer is as it says. What it finds wrong it tells with the file
-// and the line to write.
+// and every answer is as it says. An error names the file and the line to write.
 package openapitest
 
 import (

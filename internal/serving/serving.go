@@ -8,7 +8,7 @@
 // The connections that may be open are fewer than the file descriptors that the
 // process may have: see bounded.
 //
-// A server that has a delay goes on for that long when it stops. /healthz says
+// On Stop, a server with a delay keeps serving for that long. /healthz answers
 // 503, so that a balancer notices before connections are refused; everything
 // else is answered as before, and each answer ends its connection, so that none
 // is left on which a request could come at the moment when it is closed. Then

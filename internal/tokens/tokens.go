@@ -1,4 +1,4 @@
-// Package tokens keeps what is known of the bearer tokens that are out, keyed by
+// Package tokens keeps what is known of the bearer tokens that were issued, keyed by
 // each token's SHA-256: a dump of the memory shows no token that anybody could
 // use.
 package tokens
@@ -44,7 +44,7 @@ func TTLFlag(flags *flag.FlagSet, ttl *time.Duration) {
 	flags.Func("token-ttl", "lifetime of a token, a `duration` in whole seconds (default 30m)", func(s string) (err error) {
 		*ttl, err = time.ParseDuration(s)
 		if err != nil || *ttl < time.Second || *ttl%time.Second != 0 {
-			return errors.New("it must be a duration such as 30m or 8h, in whole seconds, at least 1s")
+			return errors.New("must be a duration such as 30m or 8h, in whole seconds and at least 1s")
 		}
 		return nil
 	})

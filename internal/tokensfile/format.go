@@ -78,7 +78,7 @@ func (p position) appendSum(buf []byte) []byte {
 	return append(hex.AppendEncode(buf, binary.BigEndian.AppendUint32(make([]byte, 0, 4), p.sum)), '\n')
 }
 
-// parseLine is appendLine back.
+// parseLine is the inverse of appendLine.
 func (p position) parseLine(line []byte) (entry, error) {
 	sum := len(line) - len("00000000\n")
 	if sum < 0 || !bytes.Equal(p.after(line[:sum]).appendSum(make([]byte, 0, 16)), line[sum:]) {
@@ -150,7 +150,7 @@ func read(file io.Reader, each func(entry)) (end position, torn int, err error) 
 		line, err := lines.ReadSlice('\n')
 		switch {
 		case end.lines == 0 && (len(line) > len(header) || header[:len(line)] != string(line)):
-			return end, 0, errors.New("it is not a tokens file of this version")
+			return end, 0, errors.New("not a tokens file, or one of another version")
 		case errors.Is(err, io.EOF):
 			return end, len(line), nil
 		case errors.Is(err, bufio.ErrBufferFull):

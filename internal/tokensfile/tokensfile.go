@@ -136,7 +136,7 @@ func (s *Store) load(name string) error {
 		return err
 	}
 	if torn > 0 {
-		s.log.Warn("an incomplete last line of the tokens file, left by a crash, is cut off", "file", s.path, "line", s.end.lines+1, "bytes", torn)
+		s.log.Warn("removed an incomplete last line that a crash left in the tokens file", "file", s.path, "line", s.end.lines+1, "bytes", torn)
 		if err := s.cutBack(); err != nil {
 			return err
 		}

@@ -7,7 +7,7 @@
 // system, and needs no library. What is not a regular file, a pipe say, is not
 // watched.
 //
-// What cannot be loaded is told once, and not every two seconds. It is tried
+// A failed load is logged once, and not every two seconds. It is tried
 // again when a file has changed, and on each look if a file could not be read:
 // its permissions may change without a trace in its state.
 package watch
@@ -107,7 +107,7 @@ func (w *Watcher) load(ctx context.Context, all bool) {
 			return
 		}
 		if err != nil && (all || s.err == nil || s.err.Error() != err.Error()) {
-			w.log.Error(s.what+" could not be loaded again, the previous version stays in use", "error", err)
+			w.log.Error(s.what+" could not be loaded again, keeping the previous version", "error", err)
 		}
 		w.mu.Lock()
 		s.state, s.err = state, err

@@ -133,12 +133,12 @@ func TestChanges(t *testing.T) {
 			w.lookTwice()
 			w.write("file", "broken")
 		}, 2, "one", "it is broken"},
-		{"gone", func(w *watched) { w.must(os.Remove(w.path("file"))) }, 2, "one", "file could not be loaded again, the previous version stays in use"},
+		{"gone", func(w *watched) { w.must(os.Remove(w.path("file"))) }, 2, "one", "file could not be loaded again, keeping the previous version"},
 		{"gone and back as it was", func(w *watched) {
 			w.must(os.Rename(w.path("file"), w.path("other")))
 			w.lookTwice()
 			w.must(os.Rename(w.path("other"), w.path("file")))
-		}, 3, "one", "file could not be loaded again, the previous version stays in use"},
+		}, 3, "one", "file could not be loaded again, keeping the previous version"},
 		{"SIGHUP", func(w *watched) { w.hangup <- os.Interrupt }, 1, "one", ""},
 		{"SIGHUP after a change", func(w *watched) {
 			w.write("file", "two")
