@@ -251,6 +251,12 @@ func (s *Store) Find(ctx context.Context, key tokens.Key) (*tokens.Record, error
 	if record, _ := s.memory.Find(ctx, key); record != nil {
 		return record, nil
 	}
+	s.mu.Lock()
+	_, revoked := s.revoked[key]
+	s.mu.Unlock()
+	if revoked { // known without etcd, which may be out of reach just now
+		return nil, nil
+	}
 	return s.question(ctx, key)
 }
 

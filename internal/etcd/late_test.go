@@ -254,6 +254,10 @@ func TestRevokedWhileBehind(t *testing.T) {
 		if found, _ := s.memory.Find(t.Context(), key); found != nil {
 			t.Error("a revoked token is in the memory")
 		}
+		s.setLost(errors.New("gone"))
+		if found, err := s.Find(t.Context(), key); found != nil || err != nil {
+			t.Errorf("while etcd cannot be reached it is %v, %v, want nothing", found, err)
+		}
 	})
 }
 
