@@ -367,7 +367,7 @@ func TestEndpoints(t *testing.T) {
 		{"form, bad escape", "POST /token", urlencoded, "username=johndoe&password=secret&x=%zz", "", 422, nil, malformed},
 		{"form, type broken", "POST /token", "a/b/c", "username=johndoe&password=secret", "", 422, nil,
 			refused(`[{"type":"missing","loc":["body","username"],"msg":"Field required","input":null},{"type":"missing","loc":["body","password"],"msg":"Field required","input":null}]`,
-				"invalid_request", "body.username: Field required; body.password: Field required")},
+				"invalid_request", "body.username: Field required; body.password: Field required; the body must be a form, with Content-Type application/x-www-form-urlencoded")},
 		{"multipart", "POST /token", "multipart/form-data; boundary=B", part + "username\r\n\r\njohndoe\r\n" + part + "password\r\n\r\nsecret\r\n--B--\r\n", "", 200, nil, token("")},
 		{"multipart, a file", "POST /token", "multipart/form-data; boundary=B", part + "username\r\n\r\njohndoe\r\n" + part + "password; filename=p.txt\r\n\r\nsecret\r\n--B--\r\n", "", 422, nil, aFile("body.password")},
 
@@ -657,7 +657,7 @@ func TestCORS(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			s.Handler = origins.Handler(s.Handler, guardPath)
+			s.Handler = origins.Handler(s.Handler, guardPath, slog.New(slog.DiscardHandler))
 			r := httptest.NewRequest(method, path, strings.NewReader(body))
 			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 			if tt.origin != "" {
@@ -965,7 +965,7 @@ func TestUsersFile(t *testing.T) {
 	write(`{"johndoe": {}}`)
 	var stderr syncBuffer
 	err := run(t.Context(), []string{"-users", file, "-addr", "127.0.0.1:0"}, noEnv, &stderr)
-	if want := file + `: user "johndoe": no hashed_password`; err == nil || err.Error() != want || !onlyFirst.MatchString(stderr.String()) {
+	if want := "-users: " + file + `: user "johndoe": no hashed_password`; err == nil || err.Error() != want || !onlyFirst.MatchString(stderr.String()) {
 		t.Errorf("error %v, want %s; logged %q", err, want, &stderr)
 	}
 	write(`{"johndoe": {"hashed_password": "` + hashOf("secret") + `"}}`)
@@ -1023,12 +1023,12 @@ func TestFlags(t *testing.T) {
 		env  string // NAME=value
 		err  string // its beginning; "" for help
 	}{
-		{"unknown flag", "-nope", "", "flag provided but not defined: -nope"},
-		{"unknown command", "serve", "", `unknown argument "serve"`},
-		{"address without a port", "-addr localhost", "", "-addr: listen tcp: address localhost: missing port in address"},
-		{"address with a bad port", "-addr 127.0.0.1:99999", "", "-addr: listen tcp: address 99999: invalid port"},
-		{"address by the environment", "", "OAUTH2_ADDR=localhost", "-addr: listen tcp: address localhost: missing port in address"},
-		{"the flag wins", "-addr flag", "OAUTH2_ADDR=env", "-addr: listen tcp: address flag: missing port in address"},
+		{"unknown flag", "-nope", "", "unknown flag -nope (-h lists the flags)"},
+		{"unknown command", "serve", "", `unknown argument "serve" (-h lists the flags)`},
+		{"address without a port", "-addr localhost", "", "-addr: listen tcp: address localhost: missing port in address (write it as host:port, or :port for all addresses)"},
+		{"address with a bad port", "-addr 127.0.0.1:99999", "", "-addr: listen tcp: address 99999: invalid port (write it as host:port, or :port for all addresses)"},
+		{"address by the environment", "", "OAUTH2_ADDR=localhost", "-addr: listen tcp: address localhost: missing port in address (write it as host:port, or :port for all addresses)"},
+		{"the flag wins", "-addr flag", "OAUTH2_ADDR=env", "-addr: listen tcp: address flag: missing port in address (write it as host:port, or :port for all addresses)"},
 		{"ttl no duration", "-token-ttl soon", "", `invalid value "soon" for flag -token-ttl: ` + ttl},
 		{"ttl by the environment", "", "OAUTH2_TOKEN_TTL=soon", `invalid value "soon" for OAUTH2_TOKEN_TTL: ` + ttl},
 		{"max-failures negative", "-max-failures -1", "", `invalid value "-1" for flag -max-failures: it must be a whole number from 0 to 1000000`},
@@ -1040,27 +1040,28 @@ func TestFlags(t *testing.T) {
 		{"docs assets not there", "-docs-assets " + dir, "", "-docs-assets: open " + dir + "/swagger-ui-bundle.js: no such file or directory"},
 		{"etcd's certificate alone", "-etcd https://127.0.0.1:1 -etcd-cert a", "", "-etcd-cert and -etcd-key go together: give both or neither"},
 		{"etcd's user and no etcd", "", "OAUTH2_ETCD_USER=a", "-etcd-ca, -etcd-cert or OAUTH2_ETCD_USER is set, but -etcd is not"},
+		{"etcd's prefix and no etcd", "-etcd-prefix /a/", "", "-etcd-prefix is set, but -etcd is not"},
 		{"etcd's password file and no user", "-etcd http://127.0.0.1:1", "OAUTH2_ETCD_PASSWORD_FILE=a", "OAUTH2_ETCD_PASSWORD_FILE is set, but OAUTH2_ETCD_USER is not"},
 		{"etcd's prefix empty", "-etcd http://127.0.0.1:1 -etcd-prefix=", "", "-etcd-prefix must not be empty"},
 		{"etcd no URL", "-addr 127.0.0.1:0", "OAUTH2_ETCD=localhost:2379", "-etcd: endpoint 1 is not of the form http://host:2379"},
-		{"etcd's password on the command line", "-etcd-password a", "", "flag provided but not defined: -etcd-password"},
+		{"etcd's password on the command line", "-etcd-password a", "", "unknown flag -etcd-password: set OAUTH2_ETCD_PASSWORD in the environment instead"},
 		{"tokens in a file and in etcd", "-etcd http://127.0.0.1:1", "OAUTH2_TOKENS_FILE=tokens", "-tokens-file and -etcd: only one of them can keep the tokens"},
 		{"tokens file in no folder", "-addr 127.0.0.1:0 -tokens-file /nonexistent/tokens", "", "-tokens-file /nonexistent/tokens: open /nonexistent/tokens: no such file or directory"},
 		{"tokens file a users file", "-addr 127.0.0.1:0 -tokens-file " + garbage, "", "-tokens-file " + garbage + ": not a tokens file, or one of another version"},
 		{"docs neither on nor off", "-docs=maybe", "", `invalid boolean value "maybe" for -docs: it must be true or false`},
-		{"docs no", "-docs no", "", `unknown argument "no": -docs is written -docs=true or -docs=false`},
+		{"docs no", "-docs no", "", `unknown argument "no" (-docs is written -docs=true or -docs=false)`},
 		{"docs by the environment", "", "OAUTH2_DOCS=no", `invalid value "no" for OAUTH2_DOCS: it must be true or false`},
 		{"log format", "-log-format xml", "", `invalid value "xml" for flag -log-format: it must be text or json`},
-		{"no users file", "-addr 127.0.0.1:0 -users /nonexistent", "", "open /nonexistent: no such file or directory"},
-		{"users file by the environment", "-addr 127.0.0.1:0", "OAUTH2_USERS=/nonexistent", "open /nonexistent: no such file or directory"},
-		{"users file a folder", "-addr 127.0.0.1:0 -users " + dir, "", "read " + dir + ": is a directory"},
+		{"no users file", "-addr 127.0.0.1:0 -users /nonexistent", "", "-users: open /nonexistent: no such file or directory"},
+		{"users file by the environment", "-addr 127.0.0.1:0", "OAUTH2_USERS=/nonexistent", "-users: open /nonexistent: no such file or directory"},
+		{"users file a folder", "-addr 127.0.0.1:0 -users " + dir, "", "-users: read " + dir + ": is a directory"},
 		{"certificate alone", "-tls-cert a", "", "-tls-cert and -tls-key go together: give both or neither"},
 		{"key alone", "", "OAUTH2_TLS_KEY=a", "-tls-cert and -tls-key go together: give both or neither"},
 		{"certificate missing", "-tls-cert /nonexistent -tls-key " + key, "", "-tls-cert /nonexistent and -tls-key " + key + ": open /nonexistent: no such file"},
 		{"certificate garbage", "-tls-cert " + garbage + " -tls-key " + key, "", "-tls-cert " + garbage + " and -tls-key " + key + ": tls: failed to find any PEM data"},
 		{"key of the certificate garbage", "-tls-cert " + cert + " -tls-key " + garbage, "", "-tls-cert " + cert + " and -tls-key " + garbage + ": tls: failed to find any PEM data"},
 		{"healthcheck, nobody there", "healthcheck -addr 127.0.0.1:1", "", "not healthy: "},
-		{"healthcheck, bad flag", "healthcheck -nope", "", "flag provided but not defined: -nope"},
+		{"healthcheck, bad flag", "healthcheck -nope", "", "unknown flag -nope (-h lists the flags)"},
 		{"help", "-h", "", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -201,7 +201,7 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	server, err := serving.Listen(cfg.listen, counts.Requests(cfg.corsOrigins.Handler(newHandler(a, pages), guardPath)), log)
+	server, err := serving.Listen(cfg.listen, counts.Requests(cfg.corsOrigins.Handler(newHandler(a, pages), guardPath, log)), log)
 	if err != nil {
 		return err
 	}
@@ -226,7 +226,7 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 	if err := files.Add(ctx, "users", a.users.load, cfg.users); errors.Is(err, context.Canceled) {
 		return nil // stopped at the start
 	} else if err != nil {
-		return err
+		return fmt.Errorf("-users: %w", err)
 	}
 	log.Info("listening", "addr", server.Addr(), "tls", cfg.listen.TLS(), "token_ttl", cfg.tokenTTL)
 

@@ -4,12 +4,15 @@ package cors
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 
+	"simple-oauth2/internal/logs"
 	"simple-oauth2/internal/router"
 )
 
@@ -70,15 +73,21 @@ func check(origin string) error {
 //
 // At the path guard and below it gateways ask whether a request may pass. A
 // preflight gets the answer of next there: a gateway would take 204 for a yes.
-func (o Origins) Handler(next http.Handler, guard string) http.Handler {
-	if len(o) == 0 {
-		return next
-	}
+//
+// The first page of another origin that may not read its answer is a warning in
+// the log: the page is told nothing but that the network failed.
+func (o Origins) Handler(next http.Handler, guard string, log *slog.Logger) http.Handler {
 	anyOrigin := slices.Equal(o, Origins{"*"})
+	var warned atomic.Bool
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		header := w.Header()
-		header.Add("Vary", "Origin")
-		origin := r.Header.Get("Origin")
+		if len(o) > 0 {
+			header.Add("Vary", "Origin")
+		}
+		var origin string
+		if sent := r.Header["Origin"]; len(sent) > 0 {
+			origin = sent[0]
+		}
 		switch {
 		case origin != "" && anyOrigin:
 			header.Set("Access-Control-Allow-Origin", "*")
@@ -86,6 +95,9 @@ func (o Origins) Handler(next http.Handler, guard string) http.Handler {
 			header.Set("Access-Control-Allow-Origin", origin)
 			header.Set("Access-Control-Allow-Credentials", "true")
 		default:
+			if origin != "" && readsAcross(r) && !warned.Swap(true) {
+				log.Warn("a page of another origin may not read the answer; if it is yours, add it to -cors-origins", "origin", logs.Cut(origin))
+			}
 			next.ServeHTTP(w, r)
 			return
 		}
@@ -99,4 +111,11 @@ func (o Origins) Handler(next http.Handler, guard string) http.Handler {
 		header.Set("Access-Control-Expose-Headers", "WWW-Authenticate, Retry-After")
 		next.ServeHTTP(w, r)
 	})
+}
+
+// readsAcross says whether a script of another origin wants to read the answer,
+// as the browser says (https://www.w3.org/TR/fetch-metadata/). Origin alone does
+// not tell: it is also sent with a page's own requests, and with links and forms.
+func readsAcross(r *http.Request) bool {
+	return r.Header.Get("Sec-Fetch-Mode") == "cors" && r.Header.Get("Sec-Fetch-Site") != "same-origin"
 }

@@ -2,6 +2,7 @@ package cors_test
 
 import (
 	"cmp"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -10,8 +11,10 @@ import (
 	"simple-oauth2/internal/cors"
 )
 
+const app, local = "https://app.example.com", "http://localhost:3000"
+
 func TestHandler(t *testing.T) {
-	const app, local, exposed = "https://app.example.com", "http://localhost:3000", "WWW-Authenticate, Retry-After"
+	const exposed = "WWW-Authenticate, Retry-After"
 	for _, tt := range []struct {
 		name            string
 		origins, origin string
@@ -61,7 +64,7 @@ func TestHandler(t *testing.T) {
 				r.Header.Set("Origin", tt.origin)
 			}
 			w := httptest.NewRecorder()
-			origins.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) }), "/auth").ServeHTTP(w, r)
+			origins.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) }), "/auth", slog.New(slog.DiscardHandler)).ServeHTTP(w, r)
 			if w.Code != tt.status {
 				t.Errorf("status %d, want %d", w.Code, tt.status)
 			}
@@ -76,6 +79,46 @@ func TestHandler(t *testing.T) {
 				if got := w.Header().Get(name); got != value {
 					t.Errorf("%s %q, want %q", name, got, value)
 				}
+			}
+		})
+	}
+}
+
+func TestWarning(t *testing.T) {
+	for _, tt := range []struct {
+		name, origins, origin, mode, site string
+		want                              int
+	}{
+		{"a script of another origin", "", app, "cors", "cross-site", 1},
+		{"one of the same site", "", app, "cors", "same-site", 1},
+		{"one that is not among those allowed", local, app, "cors", "cross-site", 1},
+		{"one that is allowed", app, app, "cors", "cross-site", 0},
+		{"any is allowed", "*", app, "cors", "cross-site", 0},
+		{"the page of the service itself", "", app, "cors", "same-origin", 0},
+		{"a link or a form", "", app, "navigate", "cross-site", 0},
+		{"no browser", "", app, "", "", 0},
+		{"no origin", "", "", "cors", "same-origin", 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var origins cors.Origins
+			if tt.origins != "" {
+				if err := origins.Set(tt.origins); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var log strings.Builder
+			handler := origins.Handler(http.NotFoundHandler(), "/auth", slog.New(slog.NewTextHandler(&log, nil)))
+			for range 2 {
+				r := httptest.NewRequest("POST", "/", nil)
+				for name, value := range map[string]string{"Origin": tt.origin, "Sec-Fetch-Mode": tt.mode, "Sec-Fetch-Site": tt.site} {
+					if value != "" {
+						r.Header.Set(name, value)
+					}
+				}
+				handler.ServeHTTP(httptest.NewRecorder(), r)
+			}
+			if got := strings.Count(log.String(), "origin="+tt.origin+"\n"); got != tt.want {
+				t.Errorf("%d warnings, want %d:\n%s", got, tt.want, log.String())
 			}
 		})
 	}

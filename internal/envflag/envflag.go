@@ -32,7 +32,7 @@ func (e *Env) Get(name string) string {
 // is one line that names the flag or the variable.
 func (e *Env) Parse(flags *flag.FlagSet, args []string) error {
 	if err := flags.Parse(args); err != nil {
-		return err
+		return e.unknownFlag(flags, err)
 	}
 	if n := flags.NArg(); n > 0 {
 		return unknownArgument(flags, args[:len(args)-n])
@@ -41,7 +41,7 @@ func (e *Env) Parse(flags *flag.FlagSet, args []string) error {
 	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	var first error
 	flags.VisitAll(func(f *flag.Flag) {
-		name := e.Prefix + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		name := e.twin(f.Name)
 		value := e.Get(name)
 		if value == "" || given[f.Name] || first != nil {
 			return
@@ -53,21 +53,41 @@ func (e *Env) Parse(flags *flag.FlagSet, args []string) error {
 	return first
 }
 
+func (e *Env) twin(flag string) string {
+	return e.Prefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// unknownFlag is the error of package flag or, if that is of a flag that there is
+// not, one that says which was probably meant.
+func (e *Env) unknownFlag(flags *flag.FlagSet, err error) error {
+	name, unknown := strings.CutPrefix(err.Error(), "flag provided but not defined: -")
+	if !unknown {
+		return err
+	}
+	if twin := e.twin(name); slices.Contains(e.known, twin) {
+		return fmt.Errorf("unknown flag -%s: set %s in the environment instead", name, twin)
+	}
+	var names []string
+	flags.VisitAll(func(f *flag.Flag) { names = append(names, f.Name) })
+	if meant := e.nearest(name, names); meant != "" {
+		return fmt.Errorf("unknown flag -%s, did you mean -%s? (-h lists the flags)", name, meant)
+	}
+	return fmt.Errorf("unknown flag -%s (-h lists the flags)", name)
+}
+
 // unknownArgument is the error of an argument behind the flags. One behind a
 // flag that is true or false was meant as its value.
 func unknownArgument(flags *flag.FlagSet, before []string) error {
-	err := fmt.Errorf("unknown argument %q", flags.Arg(0))
-	if len(before) == 0 {
-		return err
+	hint := "(-h lists the flags)"
+	if n := len(before); n > 0 {
+		name := strings.TrimLeft(before[n-1], "-")
+		if f := flags.Lookup(name); f != nil {
+			if is, ok := f.Value.(interface{ IsBoolFlag() bool }); ok && is.IsBoolFlag() {
+				hint = fmt.Sprintf("(-%s is written -%[1]s=true or -%[1]s=false)", name)
+			}
+		}
 	}
-	f := flags.Lookup(strings.TrimLeft(before[len(before)-1], "-"))
-	if f == nil {
-		return err
-	}
-	if is, ok := f.Value.(interface{ IsBoolFlag() bool }); ok && is.IsBoolFlag() {
-		return fmt.Errorf("%w: -%s is written -%[2]s=true or -%[2]s=false", err, f.Name)
-	}
-	return err
+	return fmt.Errorf("unknown argument %q %s", flags.Arg(0), hint)
 }
 
 // Warn warns, once Parse is done, of each variable in environ whose name begins
@@ -80,21 +100,22 @@ func (e *Env) Warn(log *slog.Logger, environ []string) {
 			continue
 		}
 		attrs := []any{"name", name}
-		if meant := e.nearest(name); meant != "" {
+		if meant := e.nearest(name, e.known); meant != "" {
 			attrs = append(attrs, "meant", meant)
 		}
 		log.Warn("unknown environment variable", attrs...)
 	}
 }
 
-// nearest is the known name that is most like name, or empty if none is. Two are
-// alike if at most a third of their letters differ, or one is a part of the other.
-func (e *Env) nearest(name string) (nearest string) {
+// nearest is the one of the names that is most like name, or empty if none is.
+// Two are alike if at most a third of their letters differ, or one is a part of
+// the other.
+func (e *Env) nearest(name string, names []string) (nearest string) {
 	bare := func(name string) string {
-		return strings.ReplaceAll(strings.ToUpper(name)[len(e.Prefix):], "_", "")
+		return strings.NewReplacer("_", "", "-", "").Replace(strings.TrimPrefix(strings.ToUpper(name), e.Prefix))
 	}
 	from, least := bare(name), 0
-	for _, known := range e.known {
+	for _, known := range names {
 		to := bare(known)
 		d := distance(from, to)
 		alike := d <= max(1, len(to)/3) || len(from) > 2 && (strings.Contains(to, from) || strings.Contains(from, to))

@@ -27,12 +27,15 @@ func TestParse(t *testing.T) {
 		{"another prefix", "", "OTHER_TOKEN_TTL=3m TOKEN_TTL=3m", time.Minute, false, ""},
 		{"nonsense in the environment", "", "APP_TOKEN_TTL=soon", 0, false, `invalid value "soon" for APP_TOKEN_TTL: parse error`},
 		{"nonsense in a flag", "-token-ttl soon", "", 0, false, `invalid value "soon" for flag -token-ttl: parse error`},
-		{"an unknown flag", "-nope", "", 0, false, "flag provided but not defined: -nope"},
-		{"an argument", "-token-ttl 2m serve", "", 0, false, `unknown argument "serve"`},
-		{"an argument alone", "serve", "", 0, false, `unknown argument "serve"`},
-		{"an argument behind one", "serve -on", "", 0, false, `unknown argument "serve"`},
-		{"the value of a flag that is on or off", "-on no", "", 0, false, `unknown argument "no": -on is written -on=true or -on=false`},
-		{"the same behind two hyphens", "--on false", "", 0, false, `unknown argument "false": -on is written -on=true or -on=false`},
+		{"an unknown flag", "-nope", "", 0, false, "unknown flag -nope (-h lists the flags)"},
+		{"a misspelled flag", "-token-tl 2m", "", 0, false, "unknown flag -token-tl, did you mean -token-ttl? (-h lists the flags)"},
+		{"a misspelled flag behind two hyphens, with its value", "--TokenTTL=2m", "", 0, false, "unknown flag -TokenTTL, did you mean -token-ttl? (-h lists the flags)"},
+		{"a variable that has no flag", "-secret a", "", 0, false, "unknown flag -secret: set APP_SECRET in the environment instead"},
+		{"an argument", "-token-ttl 2m serve", "", 0, false, `unknown argument "serve" (-h lists the flags)`},
+		{"an argument alone", "serve", "", 0, false, `unknown argument "serve" (-h lists the flags)`},
+		{"an argument behind one", "serve -on", "", 0, false, `unknown argument "serve" (-h lists the flags)`},
+		{"the value of a flag that is on or off", "-on no", "", 0, false, `unknown argument "no" (-on is written -on=true or -on=false)`},
+		{"the same behind two hyphens", "--on false", "", 0, false, `unknown argument "false" (-on is written -on=true or -on=false)`},
 		{"help", "-h", "", 0, false, "flag: help requested"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -47,6 +50,7 @@ func TestParse(t *testing.T) {
 				}
 				return ""
 			}}
+			env.Get("APP_SECRET")
 			err := env.Parse(flags, strings.Fields(tt.args))
 			if tt.err != "" {
 				if err == nil || err.Error() != tt.err {

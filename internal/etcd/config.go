@@ -21,11 +21,13 @@ type Config struct {
 	PasswordFile   string
 }
 
+const defaultPrefix = "/simple-oauth2/"
+
 // Flags adds the flags to be read into c. User and password are read from the
 // environment alone: a command line is seen by everybody on the machine.
 func (c *Config) Flags(flags *flag.FlagSet, getenv func(string) string) {
 	flags.StringVar(&c.Endpoints, "etcd", "", "`URLs` of the etcd members, separated by commas, that keep the tokens for all replicas;\nuser and password come from OAUTH2_ETCD_USER and OAUTH2_ETCD_PASSWORD or\nOAUTH2_ETCD_PASSWORD_FILE, in the environment only")
-	flags.StringVar(&c.Prefix, "etcd-prefix", "/simple-oauth2/", "`prefix` of the keys in etcd")
+	flags.StringVar(&c.Prefix, "etcd-prefix", defaultPrefix, "`prefix` of the keys in etcd")
 	flags.StringVar(&c.CA, "etcd-ca", "", "PEM `file` of the CAs that may sign etcd's certificate (default the system's)")
 	flags.StringVar(&c.Cert, "etcd-cert", "", "PEM `file` of the client certificate for etcd")
 	flags.StringVar(&c.Key, "etcd-key", "", "PEM `file` of the client certificate's key")
@@ -78,6 +80,8 @@ func (c *Config) Check() error {
 		return errors.New("-etcd-cert and -etcd-key go together: give both or neither")
 	case !c.On() && c.CA+c.Cert+c.User != "":
 		return errors.New("-etcd-ca, -etcd-cert or OAUTH2_ETCD_USER is set, but -etcd is not")
+	case !c.On() && c.Prefix != defaultPrefix:
+		return errors.New("-etcd-prefix is set, but -etcd is not")
 	case c.Password != "" && c.PasswordFile != "":
 		return errors.New("OAUTH2_ETCD_PASSWORD and OAUTH2_ETCD_PASSWORD_FILE: give only one of them")
 	case c.PasswordFile != "" && c.User == "":

@@ -30,6 +30,8 @@ type Fault struct {
 	Msg   string            `json:"msg"`
 	Input any               `json:"input"`
 	Ctx   map[string]string `json:"ctx,omitempty"`
+
+	noForm bool // there was none to have the field
 }
 
 // Error makes a Fault an error. It holds nothing of what the client sent.
@@ -38,11 +40,15 @@ func (f Fault) Error() string { return strings.Join(f.Loc, ".") + ": " + f.Msg }
 // Faults are all that is wrong with a form.
 type Faults []Fault
 
-// Error is the errors of all, in a line.
+// Error is the errors of all, in a line. Where there was no form, it says what
+// is one.
 func (f Faults) Error() string {
-	sentences := make([]string, len(f))
-	for i, fault := range f {
-		sentences[i] = fault.Error()
+	var sentences []string
+	for _, fault := range f {
+		sentences = append(sentences, fault.Error())
+	}
+	if slices.ContainsFunc(f, func(fault Fault) bool { return fault.noForm }) {
+		sentences = append(sentences, "the body must be a form, with Content-Type "+urlencoded)
 	}
 	return strings.Join(sentences, "; ")
 }
@@ -112,7 +118,7 @@ func Parse(r *http.Request, limit int64, names ...string) (Fields, error) {
 func Missing(fields Fields, names ...string) (faults []Fault) {
 	for _, name := range names {
 		if fields.Get(name) == "" {
-			faults = append(faults, Fault{Type: "missing", Loc: []string{"body", name}, Msg: "Field required"})
+			faults = append(faults, Fault{Type: "missing", Loc: []string{"body", name}, Msg: "Field required", noForm: fields == nil})
 		}
 	}
 	return faults

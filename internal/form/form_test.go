@@ -106,10 +106,16 @@ func TestParse(t *testing.T) {
 }
 
 func TestMissing(t *testing.T) {
-	fields, _ := parse(urlencoded, "username=jane&password=")
-	faults := form.Missing(fields, "username", "password", "scope")
-	if got, want := form.Faults(faults).Error(), "body.password: Field required; body.scope: Field required"; got != want {
-		t.Errorf("%q, want %q", got, want)
+	for _, tt := range []struct{ kind, body, want string }{
+		{urlencoded, "username=jane&password=", "body.password: Field required; body.scope: Field required"},
+		{urlencoded, "", "body.username: Field required; body.password: Field required; body.scope: Field required"},
+		{"application/json", "{}", "body.username: Field required; body.password: Field required; body.scope: Field required; " +
+			"the body must be a form, with Content-Type application/x-www-form-urlencoded"},
+	} {
+		fields, _ := parse(tt.kind, tt.body)
+		if got := form.Faults(form.Missing(fields, "username", "password", "scope")).Error(); got != tt.want {
+			t.Errorf("%s %q: %q, want %q", tt.kind, tt.body, got, tt.want)
+		}
 	}
 }
 

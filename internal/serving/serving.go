@@ -91,7 +91,11 @@ func Listen(c Config, handler http.Handler, log *slog.Logger) (*Server, error) {
 	}
 	var err error
 	if s.listener, err = listen(c.Addr); err != nil {
-		return nil, fmt.Errorf("%s: %w", cmp.Or(c.Flag, "-addr"), err)
+		hint := ""
+		if _, malformed := errors.AsType[*net.AddrError](err); malformed {
+			hint = " (write it as host:port, or :port for all addresses)"
+		}
+		return nil, fmt.Errorf("%s: %w%s", cmp.Or(c.Flag, "-addr"), err, hint)
 	}
 	return s, nil
 }

@@ -22,6 +22,9 @@ func Object(data []byte, visit func(name string, value []byte) error) error {
 	if !utf8.Valid(data) {
 		return errors.New("not JSON: not UTF-8")
 	}
+	if bytes.HasPrefix(data, []byte("\ufeff")) {
+		return errors.New("not JSON: it begins with a byte order mark, save it as UTF-8 without one")
+	}
 	if !json.Valid(data) {
 		return invalid(data)
 	}
@@ -109,9 +112,8 @@ func valueLength(data []byte) int {
 	return len(data)
 }
 
-// notJSON says where the text stops being JSON. It quotes no more of it than a
-// character: what follows may be a secret.
-// invalid says where data stops being one JSON value.
+// invalid says where data stops being one JSON value. It quotes no more of it
+// than a character: what follows may be a secret.
 func invalid(data []byte) error {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	err := dec.Decode(new(json.RawMessage))

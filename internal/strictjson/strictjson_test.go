@@ -29,6 +29,7 @@ func TestObject(t *testing.T) {
 		{"a trailing comma", "{\"a\":1\n,}", "", "not JSON, line 2: "},
 		{"no quotes", "{\n\na:1}", "", "not JSON, line 3: "},
 		{"a number for a name", `{1:1}`, "", "not JSON, line 1: "},
+		{"a byte order mark", "\ufeff{}", "", "not JSON: it begins with a byte order mark"},
 		{"not UTF-8", "{\"\xff\":1}", "", "not JSON: not UTF-8"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -3,6 +3,7 @@
 package usersfile
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -142,7 +143,8 @@ func parseRecord(name string, value []byte) (record Record, err error) {
 			return fmt.Errorf("unknown field %q", field)
 		}
 		if wrong := new(json.UnmarshalTypeError); errors.As(err, &wrong) { // the value is valid JSON, so it can be nothing else
-			return fmt.Errorf("field %q is a %s, want %s", field, wrong.Value, wrong.Type)
+			wants := map[string]string{"bool": "true or false", "[]string": "a list of strings"}
+			return fmt.Errorf("field %q is a %s, want %s", field, wrong.Value, cmp.Or(wants[wrong.Type.String()], wrong.Type.String()))
 		}
 		return nil
 	})
@@ -160,7 +162,7 @@ func parseRecord(name string, value []byte) (record Record, err error) {
 	case hash == "":
 		return Record{}, errors.New("no hashed_password")
 	case parts == nil:
-		return Record{}, errors.New("hashed_password is not a bcrypt hash")
+		return Record{}, errors.New("hashed_password is not a bcrypt hash: simple-oauth2 hash makes one")
 	}
 	record.Hash = []byte(hash)
 	record.Cost, _ = strconv.Atoi(parts[1])
@@ -169,7 +171,7 @@ func parseRecord(name string, value []byte) (record Record, err error) {
 	}
 	for _, scope := range record.Scopes {
 		if !scopeToken.MatchString(scope) {
-			return Record{}, fmt.Errorf("%q is not a scope", scope)
+			return Record{}, fmt.Errorf("%q is not a scope: one is printable ASCII without spaces, \" and \\", scope)
 		}
 	}
 	return record, nil
