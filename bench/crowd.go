@@ -23,6 +23,7 @@ import (
 // X-Forwarded-For where they come from.
 type crowdPeer struct {
 	peer
+	user     func(i int) string // the users to log in; a peer may have but one
 	password string
 	request  func(username, password string) *http.Request
 }
@@ -64,83 +65,112 @@ func (p *crowdPeer) login(username, password, from string) outcome {
 	return outcome{response.StatusCode == http.StatusOK, time.Since(began), time.Duration(seconds) * time.Second}
 }
 
-// crowds logs many in at the same moment, and honest users beside guessers.
-func crowds(dir string, rounds int, others []peer) error {
-	build := exec.Command("go", "build", "-o", filepath.Join(dir, "pocketbase"), ".")
-	build.Dir = "pocketbase"
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "PocketBase is left out: %v\n%s", err, out)
+// scene is something that happens to a service, and the figures that are taken.
+type scene struct {
+	title   string
+	alone   bool // without the peers
+	cost    int
+	figures []string // name and format
+	run     func(p *crowdPeer, rss func() float64) []float64
+}
+
+const others = 250 // users beside johndoe
+
+var (
+	crowdFigures  = []string{"served", "%.0f", "the last after, s", "%.1f", "of the rate that bcrypt allows", "%.2f", "memory, MB", "%.0f"}
+	honestFigures = []string{"served of 20", "%.0f", "median, s", "%.2f", "longest, s", "%.1f"}
+)
+
+func scenes() (all []scene) {
+	crowds := func(n int, title string, from func(int) string) {
+		all = append(all, scene{title, false, bcrypt.DefaultCost, crowdFigures, func(p *crowdPeer, rss func() float64) []float64 {
+			return crowd(p, n, from, rss)
+		}})
 	}
+	honest := func(alone bool, cost int, title string, who func(p *crowdPeer, i int) (username, from string), attack func(p *crowdPeer, stop chan struct{})) {
+		all = append(all, scene{title, alone, cost, honestFigures, func(p *crowdPeer, _ func() float64) []float64 {
+			return beside(p, who, attack)
+		}})
+	}
+	johndoe := func(p *crowdPeer, i int) (string, string) { return "johndoe", home(i) }
+	travels := func(p *crowdPeer, i int) (string, string) { return "johndoe", fmt.Sprintf("203.0.%d.1", i) }
+	colleagues := func(p *crowdPeer, i int) (string, string) { return p.user(i), home(i) }
+
+	crowds(20, "20 logins at once from one address", home)
+	crowds(250, "250 logins at once from one address", home)
+	crowds(250, "250 logins at once from 250 addresses", ipv4)
+	honest(true, 12, "cost 12, one wrong login a second from johndoe's address", johndoe, each(time.Second))
+	honest(true, bcrypt.DefaultCost, "four wrong logins a second from johndoe's address", johndoe, each(time.Second/4))
+	honest(false, bcrypt.DefaultCost, "64 guess at johndoe's address as fast as they are answered", johndoe, guess(64, home, false))
+	honest(true, 12, "the same at cost 12", johndoe, guess(64, home, false))
+	honest(true, bcrypt.DefaultCost, "the same, and it is the first login of each of 20 colleagues", colleagues, guess(64, home, false))
+	in48 := func(i int) string { return fmt.Sprintf("2001:db8:0:%x::1", i) }
+	honest(true, bcrypt.DefaultCost, "400 guess, a /64 each of one /48, and come again when told", johndoe, guess(400, in48, true))
+	honest(true, bcrypt.DefaultCost, "the same, and johndoe is at a new address each time", travels, guess(400, in48, true))
+	honest(true, bcrypt.DefaultCost, "200 guess, an IPv4 address each, and come again when told", johndoe, guess(200, ipv4, true))
+	honest(true, bcrypt.DefaultCost, "the same, and johndoe is at a new address each time", travels, guess(200, ipv4, true))
+	return all
+}
+
+// crowds logs many in at the same moment, and honest users beside guessers.
+func (b *bench) crowds() error {
+	if err := b.build("pocketbase", "pocketbase"); err != nil {
+		fmt.Fprintf(os.Stderr, "PocketBase is left out: %v\n", err)
+	}
+	one := func(int) string { return "johndoe" }
 	peers := []crowdPeer{
 		{peer{name: "simple-oauth2", command: func(dir, users string) *exec.Cmd {
 			return exec.Command(filepath.Join(dir, "simple-oauth2"), "-addr", addr, "-users", users, "-trusted-proxies", "127.0.0.1")
-		}}, "secret", tokenRequest},
+		}}, func(i int) string { return fmt.Sprint("user", i) }, "secret", tokenRequest},
 		{peer{name: "PocketBase", command: func(dir, _ string) *exec.Cmd {
 			data := filepath.Join(dir, "pb_data")
 			os.RemoveAll(data)
 			return exec.Command(filepath.Join(dir, "pocketbase"), addr, data)
-		}}, "correct horse", pocketBaseRequest},
+		}}, one, "correct horse", pocketBaseRequest},
 	}
-	for _, p := range others {
-		peers = append(peers, crowdPeer{p, "secret", tokenRequest})
+	for _, p := range b.peers[1:] {
+		peers = append(peers, crowdPeer{p, one, "secret", tokenRequest})
 	}
-	scenes := []struct {
-		title  string
-		alone  bool // without the peers
-		cost   int
-		figure string
-		run    func(p *crowdPeer, rss func() float64) []string
-	}{
-		{"250 logins from one address", false, bcrypt.DefaultCost, "served; last after s; of bcrypt's rate; MB", func(p *crowdPeer, rss func() float64) []string {
-			return crowd(p, 250, func(int) string { return "198.51.100.1" }, rss)
-		}},
-		{"250 logins from 250 addresses", false, bcrypt.DefaultCost, "served; last after s; of bcrypt's rate; MB", func(p *crowdPeer, rss func() float64) []string {
-			return crowd(p, 250, ipv4, rss)
-		}},
-		{"cost 12, one wrong login a second from johndoe's address", true, 12, honestFigures, func(p *crowdPeer, _ func() float64) []string {
-			return beside(p, home, func(stop chan struct{}) {
-				for i := 0; ; i++ {
-					go p.login("nobody"+strconv.Itoa(i), "wrong", home(0))
-					if wait(stop, time.Second) {
-						return
-					}
-				}
-			})
-		}},
-		{"64 guess at johndoe's address as fast as they are answered", false, bcrypt.DefaultCost, honestFigures, func(p *crowdPeer, _ func() float64) []string {
-			return beside(p, home, guess(p, 64, home, false))
-		}},
-		{"400 guess, a /64 each of one /48, and come again when told", true, bcrypt.DefaultCost, honestFigures, func(p *crowdPeer, _ func() float64) []string {
-			return beside(p, home, guess(p, 400, func(i int) string { return fmt.Sprintf("2001:db8:0:%x::1", i) }, true))
-		}},
-		{"200 guess, an IPv4 address each, and come again when told", true, bcrypt.DefaultCost, honestFigures, func(p *crowdPeer, _ func() float64) []string {
-			return beside(p, home, guess(p, 200, ipv4, true))
-		}},
-		{"the same, and johndoe is at a new address each time", true, bcrypt.DefaultCost, honestFigures, func(p *crowdPeer, _ func() float64) []string {
-			return beside(p, func(i int) string { return fmt.Sprintf("203.0.%d.1", i) }, guess(p, 200, ipv4, true))
-		}},
+	var names []string
+	for _, p := range peers {
+		names = append(names, p.name)
 	}
-	for _, scene := range scenes {
-		fmt.Printf("\n%s (%s)\n", scene.title, scene.figure)
-		for _, p := range peers {
-			if scene.alone && p.name != "simple-oauth2" {
+	fmt.Printf("\n| | | %s |\n|%s\n", strings.Join(names, " | "), strings.Repeat(" --- |", len(names)+2))
+	for _, scene := range scenes() {
+		taken := make([][]figures, len(peers)) // by peer and figure
+		for i, p := range peers {
+			if scene.alone && i > 0 {
 				continue
 			}
-			for range rounds {
-				var figures []string
-				_, err := started(p.peer, dir, scene.cost, func(rss func() float64) error {
+			for round := range b.rounds {
+				fmt.Fprintf(os.Stderr, "%s, round %d: %s\n", scene.title, round+1, p.name)
+				_, err := started(p.peer, b.dir, scene.cost, others, func(rss func() float64) error {
 					if !p.login("johndoe", p.password, home(0)).served {
 						return errors.New("cannot log in")
 					}
-					figures = scene.run(&p, rss)
+					values := scene.run(&p, rss)
+					fmt.Fprintf(os.Stderr, "  %.3f\n", values)
+					taken[i] = append(taken[i], values)
 					return nil
 				})
 				if err != nil {
-					fmt.Fprintf(os.Stderr, "  %s is left out: %v\n", p.name, err)
+					fmt.Fprintf(os.Stderr, "  left out: %v\n", err)
 					break
 				}
-				fmt.Printf("  %-14s %s\n", p.name, strings.Join(figures, "; "))
 			}
+		}
+		title := scene.title
+		for figure := 0; figure < len(scene.figures); figure += 2 {
+			fmt.Printf("| %s | %s |", title, scene.figures[figure])
+			for _, rounds := range taken {
+				var all figures
+				for _, values := range rounds {
+					all = append(all, values[figure/2])
+				}
+				fmt.Printf(" %s |", all.in(scene.figures[figure+1]))
+			}
+			fmt.Println()
+			title = ""
 		}
 	}
 	return nil
@@ -150,26 +180,33 @@ func home(int) string   { return "192.0.2.1" }
 func ipv4(i int) string { return fmt.Sprintf("10.%d.%d.1", i/200, i%200) }
 
 // crowd logs n in at the same moment.
-func crowd(p *crowdPeer, n int, from func(int) string, rss func() float64) []string {
+func crowd(p *crowdPeer, n int, from func(int) string, rss func() float64) []float64 {
 	before := bcryptRate()
 	outcomes := make([]outcome, n)
 	var clients sync.WaitGroup
 	began := time.Now()
 	for i := range n {
-		clients.Go(func() { outcomes[i] = p.login("johndoe", p.password, from(i)) })
+		clients.Go(func() { outcomes[i] = p.login(p.user(i), p.password, from(i)) })
 	}
-	time.Sleep(time.Second)
-	memory := rss()
+	var watching sync.WaitGroup
+	most, ended := 0.0, make(chan struct{})
+	watching.Go(func() {
+		for !wait(ended, 20*time.Millisecond) {
+			most = max(most, rss())
+		}
+	})
 	clients.Wait()
 	took := time.Since(began).Seconds()
+	close(ended)
+	watching.Wait()
 	rate := (before + bcryptRate()) / 2
-	served := 0
+	served := 0.0
 	for _, o := range outcomes {
 		if o.served {
 			served++
 		}
 	}
-	return []string{fmt.Sprintf("%d of %d", served, n), fmt.Sprintf("%.1f s", took), fmt.Sprintf("%.2f", float64(served)/took/rate), fmt.Sprintf("%.0f MB", memory)}
+	return []float64{served, took, served / took / rate, most}
 }
 
 // bcryptRate is how many checks a second the machine can make on all its cores.
@@ -192,10 +229,22 @@ func bcryptRate() float64 {
 	return 2 * each / time.Since(began).Seconds()
 }
 
+// each is a client that guesses at johndoe's address again and again.
+func each(gap time.Duration) func(p *crowdPeer, stop chan struct{}) {
+	return func(p *crowdPeer, stop chan struct{}) {
+		for i := 0; ; i++ {
+			go p.login("nobody"+strconv.Itoa(i), "wrong", home(0))
+			if wait(stop, gap) {
+				return
+			}
+		}
+	}
+}
+
 // guess is clients who guess, each at a username of its own each time. Those who
 // are polite come again when they were told to.
-func guess(p *crowdPeer, clients int, from func(int) string, polite bool) func(chan struct{}) {
-	return func(stop chan struct{}) {
+func guess(clients int, from func(int) string, polite bool) func(p *crowdPeer, stop chan struct{}) {
+	return func(p *crowdPeer, stop chan struct{}) {
 		var all sync.WaitGroup
 		for i := range clients {
 			all.Go(func() {
@@ -223,14 +272,12 @@ func wait(stop chan struct{}, d time.Duration) (stopped bool) {
 	}
 }
 
-const honestFigures = "served; median s; longest s"
-
 // beside logs in twenty times, a second apart, beside an attack that began a
 // while before.
-func beside(p *crowdPeer, from func(int) string, attack func(stop chan struct{})) []string {
+func beside(p *crowdPeer, who func(p *crowdPeer, i int) (username, from string), attack func(p *crowdPeer, stop chan struct{})) []float64 {
 	stop := make(chan struct{})
 	var attackers, others sync.WaitGroup
-	attackers.Go(func() { attack(stop) })
+	attackers.Go(func() { attack(p, stop) })
 	others.Go(func() { // requests that are no logins
 		for !wait(stop, 10*time.Millisecond) {
 			if response, err := crowdClient.Get("http://" + addr + "/users/me"); err == nil {
@@ -238,11 +285,12 @@ func beside(p *crowdPeer, from func(int) string, attack func(stop chan struct{})
 			}
 		}
 	})
-	time.Sleep(15 * time.Second)
+	time.Sleep(12 * time.Second)
 	var took []float64
-	served := 0
+	served := 0.0
 	for i := range 20 {
-		o := p.login("johndoe", p.password, from(i))
+		username, from := who(p, i)
+		o := p.login(username, p.password, from)
 		if o.served {
 			served++
 		}
@@ -252,5 +300,5 @@ func beside(p *crowdPeer, from func(int) string, attack func(stop chan struct{})
 	close(stop)
 	others.Wait()
 	attackers.Wait()
-	return []string{fmt.Sprintf("%d of %d", served, len(took)), fmt.Sprintf("%.2f s", median(took)), fmt.Sprintf("%.2f s", slices.Max(took))}
+	return []float64{served, median(took), slices.Max(took)}
 }

@@ -11,11 +11,19 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+
+	"golang.org/x/crypto/bcrypt"
 )
 
-// besideUsersMe compares three requests to the service, which is up: /users/me,
-// /introspect by a bearer token, and /introspect by HTTP Basic. It loads them in
-// turn, as inTurn does.
+// introspect compares three requests: /users/me, /introspect by a bearer token,
+// and /introspect by HTTP Basic. It loads them in turn, as inTurn does.
+func (b *bench) introspect() error {
+	_, err := measure(b.peers[0], b.dir, bcrypt.DefaultCost, func(_ *row, token string, _ func() float64) error {
+		return besideUsersMe(b.dir, token)
+	})
+	return err
+}
+
 func besideUsersMe(dir, token string) error {
 	response, err := http.PostForm("http://"+addr+"/token", url.Values{"username": {"gate"}, "password": {"secret"}, "scope": {"introspect"}})
 	if err != nil {
@@ -63,7 +71,7 @@ func besideUsersMe(dir, token string) error {
 		return median(ratios)
 	}
 	bearer, basicToBearer := ratio(1, 0), ratio(2, 1) // before median sorts the rates
-	fmt.Println("requests/s in turns of one second:")
+	fmt.Println("\nrequests/s in turns of one second:")
 	for i, load := range loads {
 		fmt.Printf("%s %.0f\n", load.name, median(rates[i]))
 	}

@@ -6,8 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,14 +15,11 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-// bodies posts logins of 64 KiB to the service over 4,000 connections from one
+// memory posts logins of 64 KiB to the service over 4,000 connections from one
 // address, and says for each way to make them long how much memory the service
 // took at most. Meanwhile somebody at another address logs in once a second.
-func bodies(dir string, seconds int) error {
+func (b *bench) memory() error {
 	const connections, size = 4000, 64 << 10
-	p := peer{"simple-oauth2", func(dir, users string) *exec.Cmd {
-		return exec.Command(filepath.Join(dir, "simple-oauth2"), "-addr", addr, "-users", users)
-	}, nil}
 	form := "username=johndoe&password=wrong"
 	long := form + "&x=" + strings.Repeat("x", size-len(form)-3)
 	var many strings.Builder
@@ -33,7 +28,7 @@ func bodies(dir string, seconds int) error {
 	}
 	head := "POST /token HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\n"
 	sized := func(form string) string { return fmt.Sprintf("%sContent-Length: %d\r\n\r\n%s", head, len(form), form) }
-	fmt.Printf("| %d connections post logins of 64 KiB | most memory, MB | answers | an honest login meanwhile, ms | failed |\n| --- | --- | --- | --- | --- |\n", connections)
+	fmt.Printf("\n| %d connections post logins of 64 KiB | most memory, MB | answers | an honest login meanwhile, ms | failed |\n| --- | --- | --- | --- | --- |\n", connections)
 	for _, kind := range []struct {
 		name, request string
 		slow          int // bytes at the end that are sent one a second
@@ -47,7 +42,8 @@ func bodies(dir string, seconds int) error {
 		{"of which all but 4 KiB come one a second", sized(long), size - 4<<10},
 		{"with 15 KiB of headers instead", head + "X: " + strings.Repeat("x", 15<<10) + "\r\nContent-Length: " + strconv.Itoa(len(form)) + "\r\n\r\n" + form, 0},
 	} {
-		_, err := measure(p, dir, bcrypt.DefaultCost, func(_ *row, _ string, rss func() float64) error {
+		var memory, answered, honest, refused figures
+		round := func(_ *row, _ string, rss func() float64) error {
 			var answers, failed atomic.Int64
 			var took []float64
 			var most float64
@@ -66,17 +62,21 @@ func bodies(dir string, seconds int) error {
 				})
 			}
 			clients.Go(func() { took = honestly(stop, &failed) })
-			for end := time.Now().Add(time.Duration(seconds) * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+			for end := time.Now().Add(time.Duration(b.seconds) * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 				most = max(most, rss())
 			}
 			close(stop)
 			clients.Wait()
-			fmt.Printf("| %s | %.0f | %d | %.0f | %d of %d |\n", kind.name, most, answers.Load(), median(took), failed.Load(), len(took))
+			memory, answered = append(memory, most), append(answered, float64(answers.Load()))
+			honest, refused = append(honest, median(took)), append(refused, float64(failed.Load()))
 			return nil
-		})
-		if err != nil {
-			return err
 		}
+		for range b.rounds {
+			if _, err := measure(b.peers[0], b.dir, bcrypt.DefaultCost, round); err != nil {
+				return err
+			}
+		}
+		fmt.Printf("| %s | %s | %s | %s | %s |\n", kind.name, memory.in("%.0f"), answered.in("%.0f"), honest.in("%.0f"), refused.in("%.0f"))
 	}
 	return nil
 }
