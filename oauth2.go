@@ -297,7 +297,7 @@ func (a *auth) tokenInQuestion(r *http.Request) (string, error) {
 	case err != nil:
 		err = &httpError{http.StatusBadRequest, err.Error(), "invalid_request", nil}
 	case credentials != nil:
-		err = errRefused(a.services.Authenticate(r.Context(), a.clients.Of(r), credentials, a.admission.Try))
+		err = errRefused(a.services.Authenticate(r.Context(), a.clients.Of(r), r.RemoteAddr, credentials, a.admission.Try))
 	case bearer == fields.Get("token"):
 		_, err = a.currentActiveUser(r)
 	default:
@@ -339,7 +339,7 @@ var (
 	errNotAuthenticated = &httpError{http.StatusUnauthorized, "Not authenticated", "invalid_token", map[string]string{"WWW-Authenticate": "Bearer"}}
 	errInactiveUser     = &httpError{http.StatusBadRequest, "Inactive user", "invalid_token", nil}
 	errInvalidGrant     = &httpError{http.StatusBadRequest, "Incorrect username or password", "invalid_grant", nil}
-	errInvalidClient    = &httpError{http.StatusUnauthorized, "Incorrect client credentials", "invalid_client", map[string]string{"WWW-Authenticate": `Basic realm="simple-oauth2"`}}
+	errInvalidClient    = &httpError{http.StatusUnauthorized, "Incorrect client credentials", "invalid_client", map[string]string{"WWW-Authenticate": `Basic realm="simple-oauth2", charset="UTF-8"`}}
 	errBusy             = &httpError{http.StatusServiceUnavailable, "Too many large forms are being read, try again later", "temporarily_unavailable", map[string]string{"Retry-After": "1"}}
 	errTooLarge         = &httpError{http.StatusRequestEntityTooLarge, "Request body larger than 64 KiB", "invalid_request", nil}
 	errUnavailable      = &httpError{http.StatusServiceUnavailable, "The tokens cannot be reached, try again later", "temporarily_unavailable", map[string]string{"Retry-After": "1"}}

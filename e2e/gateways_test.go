@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // backend is what a gateway guards. It keeps the requests that reach it.
@@ -107,6 +108,7 @@ func TestGateways(t *testing.T) {
 			s.checkIdentity(b, gateway.says)
 			s.checkPaths(b)
 			s.checkBody(b)
+			s.checkUpgrade(b)
 			s.checkTokens("/items/1", gateway.inactive, gateway.broken)
 			for _, r := range b.take() {
 				if r.identity()["remote-user"] == "" {
@@ -246,6 +248,24 @@ func (s *stage) checkBody(b *backend) {
 			got := b.take()
 			if status != 200 || len(got) != 1 || got[0].method != method || got[0].uri != "/items/1?q=1" || got[0].body != tt.want {
 				s.t.Errorf("%s %s: %d, and %d requests reached the backend", method, tt.name, status, len(got))
+			}
+		}
+	}
+}
+
+// checkUpgrade wants nobody to change to HTTP/2 with the backend, behind which
+// the gateway would not see the requests.
+func (s *stage) checkUpgrade(b *backend) {
+	s.t.Helper()
+	for _, upgrade := range []string{"Upgrade: h2c", "UPGRADE: H2C", "Upgrade: websocket, h2c", "Upgrade: websocket\r\nUpgrade: h2c"} {
+		for _, connection := range []string{"Connection: Upgrade", "Connection: Upgrade, HTTP2-Settings"} {
+			for _, path := range []string{"/", "/items/1"} {
+				s.try(20*time.Second, "GET", path, []string{s.bearer("jane"), connection, upgrade, "HTTP2-Settings: AAMAAABkAAQAAP__"}, "")
+				for _, r := range b.take() {
+					if got := strings.Join(r.header["Upgrade"], ","); strings.Contains(strings.ToLower(got), "h2c") {
+						s.t.Errorf("%s with %q: the backend is asked for %q", path, upgrade, got)
+					}
+				}
 			}
 		}
 	}

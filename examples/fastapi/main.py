@@ -4,6 +4,7 @@ uvicorn main:app --port 8080
 """
 
 import json
+from http.client import HTTPException as BrokenAnswer
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlencode
 from urllib.request import Request, urlopen
@@ -30,15 +31,19 @@ def get_current_user(needed: SecurityScopes, token: str = Depends(oauth2_scheme)
     question = Request(f"{SERVICE}/auth?{query}", headers={"Authorization": f"Bearer {token}"})
     try:
         with urlopen(question, timeout=5) as answer:
-            said = {name: unquote(value) or None for name, value in answer.headers.items()}
+            said = {name.lower(): unquote(value) or None for name, value in answer.headers.items()}
+            return User(username=said["remote-user"], email=said["remote-email"], full_name=said["remote-name"])
     except HTTPError as refusal:
         if refusal.code not in (401, 403):
             raise HTTPException(503, "The login service is out of order")
+        try:
+            detail = json.load(refusal)["detail"]
+        except (ValueError, KeyError, TypeError, BrokenAnswer):
+            detail = None  # it is not the service's own; the status is told all the same
         challenge = refusal.headers["WWW-Authenticate"]
-        raise HTTPException(refusal.code, json.load(refusal)["detail"], {"WWW-Authenticate": challenge} if challenge else None)
-    except OSError:
+        raise HTTPException(refusal.code, detail, {"WWW-Authenticate": challenge} if challenge else None)
+    except (OSError, BrokenAnswer, KeyError):
         raise HTTPException(503, "The login service cannot be reached")
-    return User(username=said["Remote-User"], email=said["Remote-Email"], full_name=said["Remote-Name"])
 
 
 @app.get("/users/me", response_model=User)

@@ -27,7 +27,11 @@ func guard(service, scope string, next http.Handler) http.Handler {
 		defer answer.Body.Close()
 		switch answer.StatusCode {
 		case http.StatusOK:
-			name, _ := url.PathUnescape(answer.Header.Get("Remote-User"))
+			name, err := url.PathUnescape(answer.Header.Get("Remote-User"))
+			if name == "" || err != nil {
+				http.Error(w, "The login service is out of order", http.StatusServiceUnavailable)
+				return
+			}
 			next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), username{}, name)))
 		case http.StatusUnauthorized, http.StatusForbidden:
 			w.Header()["WWW-Authenticate"] = answer.Header["Www-Authenticate"]

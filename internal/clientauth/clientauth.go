@@ -20,8 +20,12 @@
 //     another secret for the name; then the right one is checked again. Else the
 //     memory would tell a guesser, as fast as requests are answered, what admission
 //     tells by a few checks a second.
-//   - At most 4096 pairs of name and address are kept, in one megabyte; beyond that
-//     chance decides which one has to be checked again.
+//   - It also holds for the connection that was right, until another secret comes
+//     over that. So a client that keeps its connections does not notice who guesses
+//     from its own address; and it is not checked again and again, which would
+//     clear the count of wrong secrets each time.
+//   - At most 4096 addresses and 4096 connections are kept, in two megabytes; beyond
+//     that chance decides which one has to be checked again.
 //
 // Requests with the same credentials from one address that arrive while these are
 // checked wait for that check, so that a gateway that starts with hundreds of
@@ -69,14 +73,17 @@ func (c Credentials) counted() string { return c[len(c)-1].name }
 
 // Read is the credentials of a request with these Authorization headers and
 // these fields client_id and client_secret in its form, which are empty if they
-// were not sent. They are nil if there are none: there is no header, or one of
-// another scheme. The error is ErrTwoWays.
+// were not sent. They are nil if there are none: there is no header and no
+// client_id, or a header of another scheme. The error is ErrTwoWays.
 func Read(authorization []string, id, secret string) (Credentials, error) {
 	if len(authorization) > 1 || len(authorization) == 1 && secret != "" {
 		return nil, ErrTwoWays
 	}
 	if secret != "" {
 		return Credentials{{id, secret}}, nil
+	}
+	if len(authorization) == 0 && id != "" {
+		return Credentials{}, nil
 	}
 	if len(authorization) == 0 {
 		return nil, nil
@@ -109,13 +116,21 @@ type Clients[User any] struct {
 
 	mu       sync.Mutex
 	verdicts map[place]*verdict // being made, or of a right secret
+	right    map[connection]mac // what was right on a connection
 }
 
-const mostVerdicts = 4096
+const mostKept = 4096 // of each
 
 type place struct {
 	name   string
 	client netip.Addr
+}
+
+// connection is named by the peer's address and port. A guesser who gets the port
+// of a connection that has ended has one guess more.
+type connection struct {
+	place
+	peer string
 }
 
 type mac [sha256.Size]byte
@@ -137,17 +152,17 @@ type verdict struct {
 func New[User any](log *slog.Logger, find func(name string) (User, bool), check func(name, secret string) (User, bool), may func(User) (hash []byte, may bool)) *Clients[User] {
 	key := make([]byte, sha256.Size)
 	rand.Read(key)
-	return &Clients[User]{log: log, find: find, check: check, may: may, key: key, verdicts: make(map[place]*verdict)}
+	return &Clients[User]{log: log, find: find, check: check, may: may, key: key, verdicts: make(map[place]*verdict), right: make(map[connection]mac)}
 }
 
 // Try runs a check in its turn and returns what it says, or an error if it was
 // not run. It is admission's.
 type Try func(ctx context.Context, client netip.Addr, username string, check func() bool) (bool, error)
 
-// Authenticate returns nil if the credentials, sent from an address, are those
-// of a client. The error is ErrWrong, also for a right secret of a user who may
-// not be one, or try's.
-func (c *Clients[User]) Authenticate(ctx context.Context, client netip.Addr, given Credentials, try Try) error {
+// Authenticate returns nil if the credentials, sent from an address over the
+// connection of a peer, are those of a client. The error is ErrWrong, also for a
+// right secret of a user who may not be one, or try's.
+func (c *Clients[User]) Authenticate(ctx context.Context, client netip.Addr, peer string, given Credentials, try Try) error {
 	if len(given) == 0 {
 		return ErrWrong
 	}
@@ -161,30 +176,63 @@ func (c *Clients[User]) Authenticate(ctx context.Context, client netip.Addr, giv
 		macs[i] = c.mac(p, hash)
 	}
 	at := place{given.counted(), client}
+	on := connection{at, peer}
 	c.mu.Lock()
-	v := c.verdicts[at]
-	if v == nil || !v.isOf(macs) {
-		v = c.begin(at, macs, given, try)
-	}
-	if right := v.right; right != (mac{}) {
-		c.mu.Unlock()
-		if mays[slices.Index(macs[:], right)] {
-			return nil
+	right := c.right[on]
+	if right == (mac{}) || !slices.Contains(macs[:], right) {
+		delete(c.right, on)
+		v := c.verdicts[at]
+		if v == nil || !v.isOf(macs) {
+			v = c.begin(at, macs, given, try)
 		}
-		return ErrWrong
+		if right = v.right; right == (mac{}) {
+			v.waiting++
+			c.mu.Unlock()
+			return c.wait(ctx, on, v)
+		}
+		c.keep(on, right)
 	}
-	v.waiting++
 	c.mu.Unlock()
+	if mays[slices.Index(macs[:], right)] {
+		return nil
+	}
+	return ErrWrong
+}
+
+// wait returns what the verdict says once it is made.
+func (c *Clients[User]) wait(ctx context.Context, on connection, v *verdict) error {
 
 	// A caller that hangs up is answered with the others, but does not count.
-	stop := context.AfterFunc(ctx, func() { c.leave(at, v) })
+	stop := context.AfterFunc(ctx, func() { c.leave(on.place, v) })
 	defer stop()
 	<-v.done
+	if v.err == nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.keep(on, v.right)
+	}
 	return v.err
 }
 
-// isOf says whether the verdict is one of the same credentials. It wants mu
-// locked, as all below.
+// keep remembers what was right on a connection. Like all below, it wants mu
+// locked.
+func (c *Clients[User]) keep(on connection, right mac) {
+	makeRoom(c.right)
+	on.name = strings.Clone(on.name) // a part of what has the secret
+	c.right[on] = right
+}
+
+// makeRoom removes what chance picks.
+func makeRoom[K comparable, V any](kept map[K]V) {
+	for key := range kept {
+		if len(kept) < mostKept {
+			break
+		}
+		delete(kept, key)
+	}
+}
+
+// isOf says whether the verdict is one of the same credentials.
 func (v *verdict) isOf(macs [2]mac) bool {
 	if v.right != (mac{}) {
 		return v.right == macs[0] || v.right == macs[1]
@@ -195,15 +243,10 @@ func (v *verdict) isOf(macs [2]mac) bool {
 // begin lets the credentials be checked. Nobody else waits for a verdict on
 // others of that place, or remembers it.
 func (c *Clients[User]) begin(at place, macs [2]mac, given Credentials, try Try) *verdict {
-	for other := range c.verdicts {
-		if len(c.verdicts) < mostVerdicts {
-			break
-		}
-		delete(c.verdicts, other)
-	}
+	makeRoom(c.verdicts)
 	ctx, cancel := context.WithCancel(context.Background()) // one caller's end is not the check's
 	v := &verdict{of: macs, cancel: cancel, done: make(chan struct{})}
-	at.name = strings.Clone(at.name) // a part of what has the secret
+	at.name = strings.Clone(at.name) // as in keep
 	c.verdicts[at] = v
 	go func() {
 		defer cancel()

@@ -34,7 +34,7 @@ func TestRead(t *testing.T) {
 	}{
 		{"nothing", nil, "", "", nil, nil},
 		{"a bearer token", []string{"Bearer x"}, "", "", nil, nil},
-		{"a name alone, as public clients send it", nil, "gate", "", nil, nil},
+		{"a name alone, as public clients send it", nil, "gate", "", Credentials{}, nil},
 		{"a bearer token and a name", []string{"Bearer x"}, "gate", "", nil, nil},
 		{"in the form", nil, "gate", "a+b%20c", pairs("gate", "a+b%20c"), nil},
 		{"in the form, without a name", nil, "", "s", pairs("", "s"), nil},
@@ -118,11 +118,16 @@ var here, there = netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2
 // ask sends name:secret by Basic.
 func (w *world) ask(t *testing.T, client netip.Addr, text string) error {
 	t.Helper()
+	return w.askOn(t, client, "a:1", text)
+}
+
+func (w *world) askOn(t *testing.T, client netip.Addr, conn, text string) error {
+	t.Helper()
 	given, err := Read([]string{basic(text)}, "", "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return w.Authenticate(t.Context(), client, given, w.try)
+	return w.Authenticate(t.Context(), client, conn, given, w.try)
 }
 
 func TestAuthenticate(t *testing.T) {
@@ -228,17 +233,51 @@ func TestRemembered(t *testing.T) {
 	}
 }
 
+// TestConnection guesses over other connections of the same address.
+func TestConnection(t *testing.T) {
+	w := newWorld()
+	const right = "gate:battery staple"
+	for _, tt := range []struct {
+		name       string
+		change     func()
+		conn, text string
+		want       error
+		tries      int
+	}{
+		{"a client", nil, "a:1", right, nil, 1},
+		{"another connection of it", nil, "a:2", right, nil, 0},
+		{"somebody guesses", nil, "a:3", "gate:wrong", ErrWrong, 1},
+		{"the client goes on", nil, "a:1", right, nil, 0},
+		{"on both connections", nil, "a:2", "gate:battery+staple", nil, 0},
+		{"somebody guesses again", nil, "a:3", "gate:worse", ErrWrong, 1},
+		{"what is right is not told at once", nil, "a:3", right, nil, 1},
+		{"a wrong secret on the client's connection", nil, "a:1", "gate:wrong", ErrWrong, 1},
+		{"the right one after it", nil, "a:1", right, nil, 1},
+		{"its other connection has not noticed", nil, "a:2", right, nil, 0},
+		{"disabled", func() { w.users["gate"] = user{"battery staple", "1", false} }, "a:2", right, ErrWrong, 0},
+		{"another hash", func() { w.users["gate"] = user{"battery staple", "7", true} }, "a:2", right, nil, 1},
+	} {
+		if tt.change != nil {
+			tt.change()
+		}
+		before := len(w.tries)
+		if err := w.askOn(t, here, tt.conn, tt.text); err != tt.want || len(w.tries)-before != tt.tries {
+			t.Errorf("%s: %v after %d tries; want %v after %d", tt.name, err, len(w.tries)-before, tt.want, tt.tries)
+		}
+	}
+}
+
 func TestBounded(t *testing.T) {
 	w := newWorld()
 	client := here
-	for range mostVerdicts + 100 {
+	for range mostKept + 100 {
 		client = client.Next()
 		if err := w.ask(t, client, "plain:a+b%20c"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if n := len(w.verdicts); n != mostVerdicts {
-		t.Errorf("%d are remembered, want %d", n, mostVerdicts)
+	if n, conns := len(w.verdicts), len(w.right); n != mostKept || conns != mostKept {
+		t.Errorf("%d addresses and %d connections are remembered, want %d of each", n, conns, mostKept)
 	}
 	if before := len(w.tries); w.ask(t, client, "plain:a+b%20c") != nil || len(w.tries) != before {
 		t.Error("the last one is forgotten")
@@ -278,7 +317,7 @@ func TestTogether(t *testing.T) {
 						if i >= tt.hangUp {
 							ctx = t.Context()
 						}
-						errs[i] = w.Authenticate(ctx, here, given, w.try)
+						errs[i] = w.Authenticate(ctx, here, fmt.Sprint("a:", i), given, w.try)
 					})
 					synctest.Wait()
 				}
@@ -320,7 +359,7 @@ func TestAllHangUp(t *testing.T) {
 		errs := make([]error, 3)
 		var callers sync.WaitGroup
 		for i := range errs {
-			callers.Go(func() { errs[i] = w.Authenticate(ctx, here, given, queue) })
+			callers.Go(func() { errs[i] = w.Authenticate(ctx, here, "a:1", given, queue) })
 		}
 		synctest.Wait()
 		hangUp()
@@ -328,7 +367,7 @@ func TestAllHangUp(t *testing.T) {
 		if i := slices.IndexFunc(errs, func(err error) bool { return err != context.Canceled }); i >= 0 {
 			t.Errorf("caller %d: %v", i, errs[i])
 		}
-		if err := w.Authenticate(t.Context(), here, given, w.try); err != nil || len(w.tries) != 1 {
+		if err := w.Authenticate(t.Context(), here, "a:1", given, w.try); err != nil || len(w.tries) != 1 {
 			t.Errorf("who comes then: %v after %d tries", err, len(w.tries))
 		}
 	})
@@ -338,7 +377,7 @@ func BenchmarkRemembered(b *testing.B) {
 	w := newWorld()
 	given, _ := Read([]string{basic("gate:battery staple")}, "", "")
 	for b.Loop() {
-		if err := w.Authenticate(b.Context(), here, given, w.try); err != nil {
+		if err := w.Authenticate(b.Context(), here, "a:1", given, w.try); err != nil {
 			b.Fatal(err)
 		}
 	}

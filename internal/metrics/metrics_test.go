@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -170,10 +171,11 @@ func TestStore(t *testing.T) {
 func TestRequests(t *testing.T) {
 	answer := func(status int) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.RawQuery != "" {
-				status = 503
+			if asked, err := strconv.Atoi(r.URL.RawQuery); err == nil {
+				w.WriteHeader(asked)
+			} else {
+				w.WriteHeader(status)
 			}
-			w.WriteHeader(status)
 		})
 	}
 	m := newMetrics()
@@ -185,7 +187,7 @@ func TestRequests(t *testing.T) {
 	}))
 	for _, request := range []string{
 		"GET /users/me", "HEAD /users/me", "DELETE /users/me", "GET /users/me/", "GET /jane", "GET /192.0.2.1", "FOO /users/me", "GET /", "PUT /",
-		"POST /introspect", "GET /introspect", "GET /auth", "POST /auth/jane", "GET /auth?x",
+		"POST /introspect", "GET /introspect", "POST /introspect?429", "GET /auth", "POST /auth/jane", "GET /auth?503",
 	} {
 		method, path, _ := strings.Cut(request, " ")
 		handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(method, path, nil))
@@ -197,6 +199,7 @@ func TestRequests(t *testing.T) {
 		`simple_oauth2_requests_total{route="/users/me",status="200"}`:   "2",
 		`simple_oauth2_requests_total{route="/users/me",status="405"}`:   "2",
 		`simple_oauth2_requests_total{route="/introspect",status="401"}`: "1",
+		`simple_oauth2_requests_total{route="/introspect",status="429"}`: "1",
 		`simple_oauth2_requests_total{route="/introspect",status="405"}`: "1",
 		`simple_oauth2_requests_total{route="/",status="307"}`:           "1",
 		`simple_oauth2_requests_total{route="/",status="405"}`:           "1",
@@ -207,6 +210,7 @@ func TestRequests(t *testing.T) {
 		`simple_oauth2_introspections_total{result="active"}`:            "1",
 		`simple_oauth2_introspections_total{result="inactive"}`:          "2",
 		`simple_oauth2_introspections_total{result="refused"}`:           "1",
+		`simple_oauth2_introspections_total{result="guessing"}`:          "1",
 		`simple_oauth2_introspections_total{result="malformed"}`:         "1",
 		`simple_oauth2_introspections_total{result="unavailable"}`:       "0",
 		`simple_oauth2_auth_total{result="passed"}`:                      "0",

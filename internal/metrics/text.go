@@ -118,9 +118,9 @@ func (m *Metrics) writeTo(w io.Writer) {
 	t.family(name, "counter", "Revocations of live tokens by result: ok, or the store could not keep it (unavailable).")
 	t.results(name, &m.revocations, ok, unavailable)
 	name = "simple_oauth2_introspections_total"
-	t.family(name, "counter", "Introspections by result: the token is active, or inactive; who asks may not know (refused); the form is wrong (malformed); the store cannot be reached (unavailable).")
+	t.family(name, "counter", "Introspections by result: the token is active, or inactive; who asks may not know (refused), or its secret is not looked at after too many wrong ones (guessing); the form is wrong (malformed); too many passwords wait, or the store cannot be reached (unavailable).")
 	t.results(name, &m.introspections, active, inactive)
-	t.answers(name, requests["/introspect"], map[string][]int{"refused": {401, 403}, "malformed": {400, 405, 413, 415, 422}, "unavailable": {503}})
+	t.answers(name, requests["/introspect"], map[string][]int{"refused": {401, 403}, "guessing": {429}, "malformed": {400, 405, 413, 415, 422}, "unavailable": {503}})
 	name = "simple_oauth2_auth_total"
 	t.family(name, "counter", "What gateways asked at /auth, by result: the request may pass; it has no live token (unauthenticated); its user is disabled or a scope is missing (forbidden); the store cannot be reached (unavailable).")
 	t.answers(name, requests["/auth"], map[string][]int{"passed": {200}, "unauthenticated": {401}, "forbidden": {403}, "unavailable": {503}})
