@@ -175,7 +175,7 @@ func (m *Metrics) Listen(log *slog.Logger) (err error) {
 		m.writeTo(w)
 	})
 	m.log = log
-	m.server, err = serving.Listen(serving.Config{Addr: m.config.Addr, Flag: "-metrics-addr"}, mux, log)
+	m.server, err = serving.Listen(serving.Config{Addr: m.config.Addr, Flag: "-metrics-addr", Most: 16}, mux, log)
 	return err
 }
 

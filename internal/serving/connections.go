@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +14,10 @@ import (
 // more, one that waits for a request is closed: of the address that has the most
 // open, one that never had a request before one that had, and the one that has
 // waited longest. If none waits, the new one waits until another has ended.
+//
+// An address has seven eighths of them at most, and none is closed for one of an
+// address that has more. So an address whose connections all have requests does
+// not keep the others out. A /64 of IPv6 counts as one address.
 type bounded struct {
 	net.Listener
 	most int
@@ -20,7 +25,7 @@ type bounded struct {
 	mu     sync.Mutex
 	change *sync.Cond // of what follows
 	open   map[*conn]bool
-	from   map[string]int // open connections of an address
+	from   map[netip.Prefix]int // open connections of an address
 	closed bool
 }
 
@@ -28,33 +33,48 @@ type bounded struct {
 type conn struct {
 	net.Conn
 	of     *bounded
-	addr   string
+	addr   netip.Prefix
 	waits  atomic.Int64 // since when, in nanoseconds; 0 while it has a request
 	served atomic.Bool  // it had a request
 }
 
 func newBounded(listener net.Listener, most int) *bounded {
-	b := &bounded{Listener: listener, most: most, open: make(map[*conn]bool), from: make(map[string]int)}
+	b := &bounded{Listener: listener, most: most, open: make(map[*conn]bool), from: make(map[netip.Prefix]int)}
 	b.change = sync.NewCond(&b.mu)
 	return b
 }
 
 // Accept returns the next connection once there is room for it.
 func (b *bounded) Accept() (net.Conn, error) {
-	accepted, err := b.Listener.Accept()
-	if err != nil {
-		return nil, err
+	for {
+		accepted, err := b.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if c, err := b.admit(accepted); c != nil || err != nil {
+			return c, err
+		}
 	}
+}
+
+// admit returns the connection once there is room for it, or nil if its address
+// has its share, so that it was closed.
+func (b *bounded) admit(accepted net.Conn) (net.Conn, error) {
 	c := &conn{Conn: accepted, of: b}
-	c.addr, _, _ = net.SplitHostPort(accepted.RemoteAddr().String())
+	c.addr = addressOf(accepted)
 	c.waits.Store(time.Now().UnixNano())
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for len(b.open) >= b.most && !b.closed {
-		if least := b.least(); least != nil {
+	share := max(1, b.most-b.most/8)
+	for (len(b.open) >= b.most || b.from[c.addr] >= share) && !b.closed {
+		switch least := b.least(); {
+		case least != nil && b.from[least.addr] >= b.from[c.addr]:
 			b.drop(least)
 			least.Conn.Close()
-		} else {
+		case b.from[c.addr] >= share:
+			accepted.Close()
+			return nil, nil
+		default:
 			b.change.Wait()
 		}
 	}
@@ -65,6 +85,18 @@ func (b *bounded) Accept() (net.Conn, error) {
 	b.open[c] = true
 	b.from[c.addr]++
 	return c, nil
+}
+
+// addressOf is the network that one customer gets: an IPv4 address, or a /64 of
+// IPv6. It is the zero Prefix for a connection that is not TCP's.
+func addressOf(c net.Conn) netip.Prefix {
+	peer, err := netip.ParseAddrPort(c.RemoteAddr().String())
+	if err != nil {
+		return netip.Prefix{}
+	}
+	addr := peer.Addr().Unmap().WithZone("")
+	network, _ := addr.Prefix(min(addr.BitLen(), 64))
+	return network
 }
 
 // Close also ends an Accept that waits for room.

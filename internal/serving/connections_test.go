@@ -33,7 +33,9 @@ func TestBounded(t *testing.T) {
 		{"one that never had a request", "1i 1n 1n", 1},
 		{"none that has a request", "1a 1a 1i", 2},
 		{"of the address that has the most", "1n 2i 2i", 1},
-		{"none that waits", "1a 1a 1a", -1},
+		{"none that waits", "1a 2a 1a", -1},
+		{"none of an address that has fewer", "3a 3a 1i", -1},
+		{"an idle one of its own", "3i 3a 1a", 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -75,6 +77,59 @@ func TestBounded(t *testing.T) {
 					open[1].Close()
 				}
 				(<-accepted).Close()
+			})
+		})
+	}
+}
+
+// TestShare has an address whose connections all have requests: it leaves an
+// eighth of the places to others, whose connections stay.
+func TestShare(t *testing.T) {
+	for _, tt := range []struct {
+		name, prefix string // of the addresses of the flood
+	}{{"an address", "192.0.2.1"}, {"a /64", "2001:db8::%d"}} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				conns := newPipes()
+				b := newBounded(conns, 16)
+				accepted := make(chan net.Conn, 100)
+				go func() {
+					for {
+						c, err := b.Accept()
+						if err != nil {
+							return
+						}
+						accepted <- c
+					}
+				}()
+				open := func(addr string) {
+					here, there := net.Pipe()
+					t.Cleanup(func() { here.Close() })
+					conns.conns <- from{there, addr}
+					synctest.Wait()
+				}
+				open("192.0.2.2")
+				honest := <-accepted
+				state(honest, http.StateActive)
+				state(honest, http.StateIdle)
+				for i := range 30 {
+					addr := tt.prefix
+					if strings.Contains(addr, "%d") {
+						addr = fmt.Sprintf(addr, i)
+					}
+					open(addr)
+					for len(accepted) > 0 {
+						state(<-accepted, http.StateActive)
+					}
+				}
+				if flood := len(b.open) - 1; !b.open[honest.(*conn)] || flood != 14 {
+					t.Errorf("the flood has %d connections, and the other one is open: %v", flood, b.open[honest.(*conn)])
+				}
+				open("192.0.2.3")
+				if len(accepted) != 1 {
+					t.Error("another address is kept out")
+				}
+				b.Close()
 			})
 		})
 	}

@@ -28,7 +28,7 @@ type kind struct {
 // Write takes one line, as [log.Logger] writes it.
 func (e *errorLog) Write(line []byte) (int, error) {
 	text := strings.TrimSpace(string(line))
-	if strings.Contains(text, "panic serving") {
+	if strings.HasPrefix(text, "http: panic serving") || strings.HasPrefix(text, "http2: panic serving") {
 		e.log.Error(text)
 		return len(line), nil
 	}

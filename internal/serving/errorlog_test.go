@@ -59,6 +59,10 @@ func TestErrorLog(t *testing.T) {
 		if n := strings.Count(out.String(), "\n"); n != 2 {
 			t.Errorf("told without a cause: %s", out)
 		}
+		s.http.ErrorLog.Print("http: TLS handshake error from 192.0.2.1:1: unsupported protocols [\"panic serving\"]")
+		if n := strings.Count(out.String(), "\n"); n != 2 {
+			t.Errorf("what a client says is taken for a panic: %s", out)
+		}
 		s.http.ErrorLog.Print("http: panic serving 192.0.2.1:1: nil")
 		if !strings.Contains(out.String(), "level=ERROR msg=\"http: panic serving") {
 			t.Errorf("the panic is not told at once: %s", out)

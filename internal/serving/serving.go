@@ -2,8 +2,9 @@
 // the limits that keep a slow or silent client from holding a connection.
 //
 // A client has 5 seconds to send a header of at most 16 KiB and 10 seconds for
-// the whole request, waits at most 30 seconds for its answer, and may leave a
-// connection idle for 2 minutes.
+// the whole request, gets its answer within 45 seconds of the header, and may
+// leave a connection idle for 2 minutes. Over HTTP/2 a connection has at most 8
+// requests at a time.
 //
 // The connections that may be open are fewer than the file descriptors that the
 // process may have: see bounded.
@@ -13,7 +14,8 @@
 // else is answered as before, and each answer ends its connection, so that none
 // is left on which a request could come at the moment when it is closed. Then
 // connections are refused, without a reset of those that the system had
-// accepted by itself.
+// accepted by itself. Requests in flight get 10 seconds; the contexts of those
+// that still wait after 8 end, so that they are answered too.
 package serving
 
 import (
@@ -37,12 +39,14 @@ import (
 
 // Config says where to listen. Cert and Key are PEM files, or empty for plain
 // HTTP. Delay is how long a server that stops goes on to answer. Flag is the name
-// of the flag that says Addr, if that is not -addr.
+// of the flag that says Addr, if that is not -addr. Most is how many connections
+// may be open; 0 is as many as the file descriptors allow.
 type Config struct {
 	Addr      string
 	Flag      string
 	Cert, Key string
 	Delay     time.Duration
+	Most      int
 }
 
 // Flags adds the flags that are read into c.
@@ -76,15 +80,19 @@ type Server struct {
 	http     http.Server
 	listener net.Listener
 	delay    time.Duration
+	most     int
 	stopping atomic.Bool
 	log      *slog.Logger
+
+	requests    context.Context // the parent of every request's
+	endRequests context.CancelFunc
 }
 
 // Listen returns a Server that listens and does not serve yet. Its error names
 // the flag.
 func Listen(c Config, handler http.Handler, log *slog.Logger) (*Server, error) {
 	s := newServer(handler, log)
-	s.delay = c.Delay
+	s.delay, s.most = c.Delay, c.Most
 	if c.TLS() {
 		s.Pair = &keypair.Pair{Cert: c.Cert, Key: c.Key, Flags: [2]string{"-tls-cert", "-tls-key"}, Log: log}
 		s.http.TLSConfig = &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.Pair.Certificate(), nil }}
@@ -109,15 +117,23 @@ func listen(addr string) (net.Listener, error) {
 
 func newServer(handler http.Handler, log *slog.Logger) *Server {
 	s := &Server{log: log}
+	s.requests, s.endRequests = context.WithCancel(context.Background())
 	s.http = http.Server{
 		Handler:           s.handler(handler),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      30 * time.Second,
+		WriteTimeout:      45 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
 		ConnState:         state,
-		ErrorLog:          stdlog.New(&errorLog{log: log, kinds: make(map[string]*kind)}, "", 0),
+		BaseContext:       func(net.Listener) context.Context { return s.requests },
+		HTTP2: &http.HTTP2Config{ // by default 250 requests on each connection, and a MiB of bodies that nobody has read
+			MaxConcurrentStreams:          8,
+			MaxReceiveBufferPerConnection: 64 << 10,
+			MaxReceiveBufferPerStream:     16 << 10,
+			MaxReadFrameSize:              16 << 10,
+		},
+		ErrorLog: stdlog.New(&errorLog{log: log, kinds: make(map[string]*kind)}, "", 0),
 	}
 	return s
 }
@@ -157,7 +173,7 @@ func (s *Server) URL() string {
 // Serve answers requests until Stop or Close, and then returns an error:
 // [http.ErrServerClosed], if there is no delay.
 func (s *Server) Serve() error {
-	listener := newBounded(s.listener, bound(descriptors()))
+	listener := newBounded(s.listener, cmp.Or(s.most, bound(descriptors())))
 	if s.http.TLSConfig != nil {
 		return s.http.ServeTLS(listener, "", "")
 	}
@@ -167,6 +183,8 @@ func (s *Server) Serve() error {
 const (
 	drained = 30 * time.Millisecond  // after which the connections that the system had accepted are ours
 	settled = 470 * time.Millisecond // after which their first requests are read: net/http drops what comes later
+
+	lastAnswers = 8 * time.Second // after which who still waits is told that it was in vain
 )
 
 // Stop goes on for the delay, then accepts no more connections, and gives the
@@ -182,6 +200,7 @@ func (s *Server) Stop() {
 	}
 	inFlight, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
+	defer time.AfterFunc(lastAnswers, s.endRequests).Stop()
 	if err := s.http.Shutdown(inFlight); err != nil {
 		s.log.Warn("some requests were not answered", "error", err)
 		s.Close()
@@ -190,6 +209,7 @@ func (s *Server) Stop() {
 
 // Close stops at once.
 func (s *Server) Close() {
+	s.endRequests()
 	s.http.Close()
 	s.listener.Close() // for a server that did not come to serve
 }

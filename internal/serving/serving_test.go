@@ -73,10 +73,10 @@ func TestLimits(t *testing.T) {
 		}, 10 * time.Second, "HTTP/1.1 408 "},
 		{"an answer that is not read", func(conn net.Conn) string {
 			io.WriteString(conn, "GET /long HTTP/1.1\r\nHost: a\r\n\r\n")
-			time.Sleep(31 * time.Second)
+			time.Sleep(46 * time.Second)
 			text := rest(conn)
 			return text[:min(len(text), 4)]
-		}, 31 * time.Second, ""},
+		}, 46 * time.Second, ""},
 		{"a connection that is idle", func(conn net.Conn) string {
 			io.WriteString(conn, request+"\r\n")
 			return rest(conn)
@@ -215,6 +215,35 @@ func TestStop(t *testing.T) {
 		if _, err := listener.Accept(); err == nil {
 			t.Error("the listener is not closed")
 		}
+	})
+}
+
+// TestStopWhileSomebodyWaits wants an answer for a request that would wait longer
+// than a server that stops.
+func TestStopWhileSomebodyWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			select {
+			case <-r.Context().Done():
+				w.WriteHeader(http.StatusServiceUnavailable)
+			case <-time.After(20 * time.Second):
+			}
+		}), slog.New(slog.DiscardHandler))
+		listener := newPipes()
+		s.listener = listener
+		go s.Serve()
+		here, there := net.Pipe()
+		listener.conns <- there
+		io.WriteString(here, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		synctest.Wait()
+		var stopped sync.WaitGroup
+		stopped.Go(s.Stop)
+		began := time.Now()
+		if got := rest(here); !strings.HasPrefix(got, "HTTP/1.1 503 ") || time.Since(began) > 10*time.Second {
+			t.Errorf("after %v it gets %q", time.Since(began), got)
+		}
+		here.Close()
+		stopped.Wait()
 	})
 }
 
