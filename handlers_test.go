@@ -322,7 +322,7 @@ func TestEndpoints(t *testing.T) {
 	basic := func(text string) string { return "Basic " + base64.StdEncoding.EncodeToString([]byte(text)) }
 	noClient := refused(`"Incorrect client credentials"`, "invalid_client", "Incorrect client credentials")
 	basicChallenge := map[string]string{"WWW-Authenticate": `Basic realm="simple-oauth2", charset="UTF-8"`, "Cache-Control": "no-store"}
-	twoWays := refused(`"More than one way of authentication is used"`, "invalid_request", "More than one way of authentication is used")
+	twoWays := refused(`"More than one authentication method is used"`, "invalid_request", "More than one authentication method is used")
 	johndoe := `{"username":"johndoe","email":"johndoe@example.com","full_name":"John Doe","disabled":false}`
 
 	s := newService(t, testUsers())
@@ -981,7 +981,7 @@ func TestHashesOfOtherTools(t *testing.T) {
 		if w := s.post("/token", "username=johndoe&password=wrong", ""); w.Code != 400 {
 			t.Errorf("%s: wrong password: %d", version, w.Code)
 		}
-		if !strings.Contains(s.log.String(), `level=WARN msg="the hashes of some users are weak, make new ones" users=`) {
+		if !strings.Contains(s.log.String(), `level=WARN msg="some users have weak hashes, hash their passwords again" users=`) {
 			t.Errorf("no warning of a cost below 10:\n%s", s.log)
 		}
 	}
@@ -1045,7 +1045,7 @@ func TestFlags(t *testing.T) {
 		{"etcd's prefix empty", "-etcd http://127.0.0.1:1 -etcd-prefix=", "", "-etcd-prefix must not be empty"},
 		{"etcd no URL", "-addr 127.0.0.1:0", "OAUTH2_ETCD=localhost:2379", "-etcd: endpoint 1 is not of the form http://host:2379"},
 		{"etcd's password on the command line", "-etcd-password a", "", "unknown flag -etcd-password: set OAUTH2_ETCD_PASSWORD in the environment instead"},
-		{"tokens in a file and in etcd", "-etcd http://127.0.0.1:1", "OAUTH2_TOKENS_FILE=tokens", "-tokens-file and -etcd: only one of them can keep the tokens"},
+		{"tokens in a file and in etcd", "-etcd http://127.0.0.1:1", "OAUTH2_TOKENS_FILE=tokens", "-tokens-file and -etcd cannot be used together"},
 		{"tokens file in no folder", "-addr 127.0.0.1:0 -tokens-file /nonexistent/tokens", "", "-tokens-file /nonexistent/tokens: open /nonexistent/tokens: no such file or directory"},
 		{"tokens file a users file", "-addr 127.0.0.1:0 -tokens-file " + garbage, "", "-tokens-file " + garbage + ": not a tokens file, or one of another version"},
 		{"docs neither on nor off", "-docs=maybe", "", `invalid boolean value "maybe" for -docs: it must be true or false`},
@@ -1324,7 +1324,7 @@ func TestRun(t *testing.T) {
 	if !regexp.MustCompile(`^time=\S+ level=INFO msg=starting version=\S+ go=go1\S+ url=http://` + s.addr + ` docs=http://` + s.addr + "/docs\n").MatchString(s.log.String()) {
 		t.Errorf("the first line is not that of the start:\n%s", s.log)
 	}
-	if !strings.Contains(s.log.String(), "level=WARN msg=\"serving the tutorial's demonstration users") {
+	if !strings.Contains(s.log.String(), "level=WARN msg=\"serving the tutorial's demo users") {
 		t.Errorf("no warning of the demonstration users:\n%s", s.log)
 	}
 	if !strings.Contains(s.log.String(), `msg="users loaded" users=2 source=demonstration`) {

@@ -5,16 +5,16 @@
 //	POST /token       a form with username and password → a bearer token
 //	GET  /users/me    the current active user
 //	POST /revoke      ends a token (RFC 7009)
-//	POST /introspect  what a token stands for, asked by another service (RFC 7662)
-//	     /auth        whether a request may pass, asked by a gateway
-//	GET  /healthz     whether the service is ready; /livez, whether it is there
+//	POST /introspect  tells another service what a token stands for (RFC 7662)
+//	     /auth        tells a gateway whether a request may pass
+//	GET  /healthz     whether the service is ready; /livez, whether it is running
 //	GET  /docs        all of it in a browser; /openapi.json describes it
 //
-// The program is three files, to be read in this order: users.go, the people
-// and their hashed passwords; oauth2.go, the protocol; main.go, what holds them
+// The program is three files, to be read in this order: users.go, the users
+// and their hashed passwords; oauth2.go, the protocol; main.go, which puts them
 // together.
 //
-//	simple-oauth2 [flags]                serves until SIGINT or SIGTERM; SIGHUP loads its files again at once
+//	simple-oauth2 [flags]                serves until SIGINT or SIGTERM; SIGHUP reloads its files at once
 //	simple-oauth2 hash [-cost N]         prints the bcrypt hash of the password on standard input
 //	simple-oauth2 healthcheck [flags]    exits with 0 if the service of these flags is healthy
 //	simple-oauth2 -version               prints the version of the program
@@ -60,10 +60,10 @@ import (
 
 const (
 	tokenPath = "/token"
-	guardPath = "/auth" // where gateways ask, and below it
+	guardPath = "/auth" // and every path below it, for gateways
 )
 
-// routes is the whole service: each path, and the dependencies it hangs on.
+// routes is the whole service: each path, and what its handler depends on.
 func routes(a *auth, docs []swaggerui.Page) []router.Route {
 	list := []router.Route{
 		a.protocol("POST", tokenPath, depends(passwordForm, a.login)),
@@ -86,7 +86,7 @@ func routes(a *auth, docs []swaggerui.Page) []router.Route {
 //go:embed docs/openapi.json docs/page.html docs/page.css docs/page.js
 var docs embed.FS
 
-// storeStatus is what the token store lacks, in words, once it is up.
+// storeStatus is what is wrong with the token store, in words, once it is up.
 func (a *auth) storeStatus(*http.Request) (lacks string, err error) {
 	up, lacks := a.tokens.Status()
 	if !up {
@@ -103,7 +103,7 @@ func healthz(w http.ResponseWriter, _ *http.Request, lacks string) error {
 	return nil
 }
 
-// newHandler answers the routes, and what is none of them with an httpError too.
+// newHandler answers the routes, and any other path with an httpError.
 func newHandler(a *auth, docs []swaggerui.Page) http.Handler {
 	return a.admission.Notice(tokenPath, router.New(a.handler(errNotFound.answer, false), routes(a, docs)))
 }
@@ -124,19 +124,19 @@ type config struct {
 	env         envflag.Env
 }
 
-// parseConfig reads the flags and, for those not given, their twins in the
-// environment: OAUTH2_TOKEN_TTL for -token-ttl. It writes the help that -h asks
-// for to help, and returns flag.ErrHelp.
+// parseConfig reads the flags and, for those not given, their variables in the
+// environment: OAUTH2_TOKEN_TTL for -token-ttl. If -h is given, it writes the
+// usage to help and returns flag.ErrHelp.
 func parseConfig(args []string, getenv func(string) string, help io.Writer) (config, error) {
 	cfg := config{env: envflag.Env{Prefix: "OAUTH2_", Getenv: getenv}}
 	flags := flag.NewFlagSet("simple-oauth2", flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // an error is one line, main's
+	flags.SetOutput(io.Discard) // main prints an error, in one line
 	cfg.listen.Flags(flags)
-	flags.StringVar(&cfg.users, "users", "", "JSON `file` of the users (without it: the tutorial's two)")
+	flags.StringVar(&cfg.users, "users", "", "JSON `file` of the users (default the tutorial's two)")
 	tokens.TTLFlag(flags, &cfg.tokenTTL)
 	admission.Flag(flags, &cfg.maxFailures)
-	flags.Var(&cfg.proxies, "trusted-proxies", "`addresses` and CIDR ranges, separated by commas, whose X-Forwarded-For is believed")
-	flags.Var(&cfg.corsOrigins, "cors-origins", "`origins`, separated by commas, whose pages may use the service; * for any, without credentials")
+	flags.Var(&cfg.proxies, "trusted-proxies", "`addresses` and CIDR ranges of proxies, separated by commas, whose X-Forwarded-For is trusted")
+	flags.Var(&cfg.corsOrigins, "cors-origins", "`origins`, separated by commas, whose pages may use the service; * for any, but without credentials")
 	cfg.docs.Flags(flags)
 	cfg.tokensFile.Flags(flags)
 	cfg.etcd.Flags(flags, cfg.env.Get)
@@ -146,19 +146,19 @@ func parseConfig(args []string, getenv func(string) string, help io.Writer) (con
 	err := cfg.env.Parse(flags, args)
 	if errors.Is(err, flag.ErrHelp) {
 		fmt.Fprint(help, "usage: simple-oauth2 [flags] | hash [-cost N] | healthcheck [flags] | -version\n",
-			"Each flag has a twin in the environment: OAUTH2_TOKEN_TTL for -token-ttl. The flag wins.\n")
+			"Each flag can also be set in the environment: OAUTH2_TOKEN_TTL for -token-ttl. The flag wins.\n")
 		flags.SetOutput(help)
 		flags.PrintDefaults()
 	}
 	err = cmp.Or(err, cfg.listen.Check(), cfg.etcd.Check())
 	if err == nil && cfg.tokensFile.On() && cfg.etcd.On() {
-		err = errors.New("-tokens-file and -etcd: only one of them can keep the tokens")
+		err = errors.New("-tokens-file and -etcd cannot be used together")
 	}
 	return cfg, err
 }
 
-// run is the program: it serves as args and the environment say, until ctx
-// ends, and then returns nil once the in-flight requests are answered.
+// run is the program: it serves with the settings in args and the environment
+// until ctx ends. It returns nil once the in-flight requests are answered.
 func run(ctx context.Context, args []string, getenv func(string) string, stderr io.Writer) error {
 	onlyAsk := len(args) > 0 && args[0] == "healthcheck"
 	if onlyAsk {
@@ -179,14 +179,14 @@ func run(ctx context.Context, args []string, getenv func(string) string, stderr 
 
 // serve listens, serves and stops.
 func serve(ctx context.Context, cfg config, log *slog.Logger) error {
-	hangup := make(chan os.Signal, 1) // before the users are loaded, so that none is lost or ends the program
+	hangup := make(chan os.Signal, 1) // before the users are loaded, so that no SIGHUP is lost or ends the program
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
 
 	counts := metrics.New(cfg.metrics)
 	a := &auth{
 		users:     &users{file: cfg.users, log: log},
-		tokens:    &tokens.Memory{Now: time.Now}, // unless a file or etcd keeps them
+		tokens:    &tokens.Memory{Now: time.Now}, // replaced below if a file or etcd keeps them
 		tokenTTL:  cfg.tokenTTL,
 		now:       time.Now,
 		admission: admission.New(cfg.maxFailures, time.Now),
@@ -224,7 +224,7 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 	a.tokens = counts.Tokens(a.tokens)
 	counts.Watch(files.Loaded, server.Pair.End, a.admission.Load)
 	if err := files.Add(ctx, "users", a.users.load, cfg.users); errors.Is(err, context.Canceled) {
-		return nil // stopped at the start
+		return nil // stopped while starting
 	} else if err != nil {
 		return fmt.Errorf("-users: %w", err)
 	}

@@ -102,7 +102,7 @@ func (u *users) load(ctx context.Context) error {
 	usersfile.WarnOfWeak(records, u.log)
 	read.noOne = fmt.Appendf(nil, "$2a$%02d$%s", costliest, strings.Repeat(".", 53))
 	if u.file == "" {
-		u.log.Warn("serving the tutorial's demonstration users, whose passwords are public: give your own with -users")
+		u.log.Warn("serving the tutorial's demo users, whose passwords are public; use -users to serve your own")
 	}
 	if len(records) == 0 {
 		u.log.Warn("there are no users: nobody can log in", "source", source)

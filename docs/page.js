@@ -1,21 +1,21 @@
 'use strict';
 
-// With scripts, the words about doing without Swagger UI are for when it does
-// not come: its files fail to load, have another hash, or take too long.
+// If scripts run, the help in #without shows only when Swagger UI does not
+// load: its files cannot be fetched, have another hash, or take too long.
 const page = document.documentElement;
 page.classList.add('loading');
 const without = () => page.classList.remove('loading');
 const patience = setTimeout(without, 5000);
 
-// The description names no server, since the service does not know below which
-// path a proxy has it. The page does: it is where the page itself comes from.
+// The description names no server, since the service does not know under which
+// path a proxy serves it. The page does know: it is its own URL.
 const base = new URL('.', location).href;
 const servedBelow = (url) => () => ({
   statePlugins: { spec: { wrapActions: { updateJsonSpec: (update) => (spec) => update({ ...spec, servers: [{ url }] }) } } },
 });
 
-// load and error of a script or a style sheet do not bubble, so they are
-// caught on their way down.
+// The load and error events of a script or a style sheet do not bubble, so they
+// are caught in the capture phase.
 let failed = false;
 document.addEventListener('error', ({ target }) => {
   if (target.integrity) {

@@ -71,7 +71,7 @@ func readOwnItems(w http.ResponseWriter, _ *http.Request, user currentUser) erro
 `+handler)
 		}, `docs/openapi\.json:\d+: add "/users/me/items": \{"get": \{…\}\} to "paths", for the route GET /users/me/items of main\.go`},
 		{"its description", func() { edit("docs/openapi.json", paths, paths+endpoint) },
-			`docs/openapi\.json:\d+: \$ref to #/components/schemas/Items, which is not there: add "Items" to "components"`},
+			`docs/openapi\.json:\d+: \$ref to #/components/schemas/Items, which does not exist: add "Items" to "components"`},
 		{"what the description refers to", func() {
 			edit("docs/openapi.json", schemas, schemas+`"Items": {"type": "array", "items": {"type": "object", "properties": {"item_id": {"type": "string"}, "owner": {"type": "string"}}}},`+"\n")
 		}, `docs/openapi\.json:\d+: GET /users/me/items needs the scope "items:list": add "items:list": "what it allows" to the "scopes" of OAuth2PasswordBearer`},

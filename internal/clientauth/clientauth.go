@@ -59,7 +59,7 @@ var (
 	// ErrWrong is the error of credentials that are not those of a client.
 	ErrWrong = errors.New("Incorrect client credentials")
 	// ErrTwoWays is the error of a request that authenticates in more than one way.
-	ErrTwoWays = errors.New("More than one way of authentication is used")
+	ErrTwoWays = errors.New("More than one authentication method is used")
 )
 
 // Credentials are a name and a secret, read in the ways that they may be meant.

@@ -26,7 +26,7 @@ const defaultPrefix = "/simple-oauth2/"
 // Flags adds the flags to be read into c. User and password are read from the
 // environment alone: a command line is seen by everybody on the machine.
 func (c *Config) Flags(flags *flag.FlagSet, getenv func(string) string) {
-	flags.StringVar(&c.Endpoints, "etcd", "", "`URLs` of the etcd members, separated by commas, that keep the tokens for all replicas;\nuser and password come from OAUTH2_ETCD_USER and OAUTH2_ETCD_PASSWORD or\nOAUTH2_ETCD_PASSWORD_FILE, in the environment only")
+	flags.StringVar(&c.Endpoints, "etcd", "", "`URLs`, separated by commas, of the etcd members that store the tokens of all replicas;\nset user and password with OAUTH2_ETCD_USER and OAUTH2_ETCD_PASSWORD or\nOAUTH2_ETCD_PASSWORD_FILE, only in the environment")
 	flags.StringVar(&c.Prefix, "etcd-prefix", defaultPrefix, "`prefix` of the keys in etcd")
 	flags.StringVar(&c.CA, "etcd-ca", "", "PEM `file` of the CAs that may sign etcd's certificate (default the system's)")
 	flags.StringVar(&c.Cert, "etcd-cert", "", "PEM `file` of the client certificate for etcd")
@@ -83,7 +83,7 @@ func (c *Config) Check() error {
 	case !c.On() && c.Prefix != defaultPrefix:
 		return errors.New("-etcd-prefix is set, but -etcd is not")
 	case c.Password != "" && c.PasswordFile != "":
-		return errors.New("OAUTH2_ETCD_PASSWORD and OAUTH2_ETCD_PASSWORD_FILE: give only one of them")
+		return errors.New("OAUTH2_ETCD_PASSWORD and OAUTH2_ETCD_PASSWORD_FILE: set only one of them")
 	case c.PasswordFile != "" && c.User == "":
 		return errors.New("OAUTH2_ETCD_PASSWORD_FILE is set, but OAUTH2_ETCD_USER is not")
 	case c.On() && c.Prefix == "":

@@ -156,7 +156,7 @@ func (s *Store) Put(ctx context.Context, key tokens.Key, record *tokens.Record) 
 		}
 		s.forget(id)
 	}
-	return s.outcome(ctx, "token not kept in etcd", err)
+	return s.outcome(ctx, "could not store a token in etcd", err)
 }
 
 // put writes a key that is not there. Where it is there with the same value,
@@ -212,7 +212,7 @@ func (s *Store) Delete(ctx context.Context, key tokens.Key) error {
 		s.memory.Delete(ctx, key)
 		s.mu.Unlock()
 	}
-	return s.outcome(ctx, "token not revoked in etcd", err)
+	return s.outcome(ctx, "could not revoke a token in etcd", err)
 }
 
 // transaction is etcd's answer to a transaction.

@@ -92,7 +92,7 @@ func (g *gateway) dialTLS(ctx context.Context, network, addr string) (net.Conn, 
 		g.tls, g.broken = config, ""
 	} else if err.Error() != g.broken {
 		g.broken = err.Error()
-		g.log.Error("certificates for etcd not loaded again, what was loaded before stays", "error", err)
+		g.log.Error("certificates for etcd could not be loaded again, keeping the previous ones", "error", err)
 	}
 	config = g.tls
 	g.tlsMu.Unlock()

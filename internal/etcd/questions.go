@@ -87,7 +87,7 @@ func (s *Store) lookUp(ctx context.Context, batch []question) ([]*tokens.Record,
 	}
 	var found transaction
 	err := s.gateway.ask(ctx, "/v3/kv/txn", map[string]any{"success": ranges}, &found)
-	if err := s.outcome(ctx, "tokens not looked up in etcd", err); err != nil {
+	if err := s.outcome(ctx, "could not look up tokens in etcd", err); err != nil {
 		return nil, err
 	}
 	records := make([]*tokens.Record, len(batch))

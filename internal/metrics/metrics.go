@@ -31,7 +31,7 @@ type Config struct{ Addr string }
 
 // Flags adds the flag that is read into c.
 func (c *Config) Flags(flags *flag.FlagSet) {
-	flags.StringVar(&c.Addr, "metrics-addr", "", "`address` to serve /metrics for Prometheus on")
+	flags.StringVar(&c.Addr, "metrics-addr", "", "`address` to serve /metrics on, for Prometheus")
 }
 
 // Metrics are the counts. Make one with New. What is to be counted is wrapped

@@ -106,27 +106,27 @@ func (m *Metrics) writeTo(w io.Writer) {
 	requests := m.requests.byRoute()
 
 	name := "simple_oauth2_logins_total"
-	t.family(name, "counter", "Logins by result: ok; wrong username or password; refused for guessing, or since too many wait (busy); the client has gone; the token could not be kept (unavailable).")
+	t.family(name, "counter", "Logins by result: ok; wrong username or password (wrong); refused for guessing (guessing) or because too many were waiting (busy); the client hung up (gone); the token could not be stored (unavailable).")
 	t.results(name, &m.logins, ok, wrong, guessing, busy, gone, unavailable)
-	t.histogram("simple_oauth2_login_wait_seconds", "How long logins waited until their password was looked at.", &m.waits)
+	t.histogram("simple_oauth2_login_wait_seconds", "How long logins waited for their password check.", &m.waits)
 	t.histogram("simple_oauth2_login_check_seconds", "How long it took to check a password.", &m.checks)
 	running, waiting := m.load()
-	t.gauge("simple_oauth2_checks_running", "Checks of passwords that run now.", float64(running))
-	t.gauge("simple_oauth2_checks_waiting", "Checks of passwords that wait for their turn now.", float64(waiting))
+	t.gauge("simple_oauth2_checks_running", "Password checks that are running now.", float64(running))
+	t.gauge("simple_oauth2_checks_waiting", "Password checks that are waiting for their turn now.", float64(waiting))
 
 	name = "simple_oauth2_revocations_total"
-	t.family(name, "counter", "Revocations of live tokens by result: ok, or the store could not keep it (unavailable).")
+	t.family(name, "counter", "Revocations of live tokens by result: ok, or they could not be stored (unavailable).")
 	t.results(name, &m.revocations, ok, unavailable)
 	name = "simple_oauth2_introspections_total"
-	t.family(name, "counter", "Introspections by result: the token is active, or inactive; who asks may not know (refused), or its secret is not looked at after too many wrong ones (guessing); the form is wrong (malformed); too many passwords wait, or the store cannot be reached (unavailable).")
+	t.family(name, "counter", "Introspections by result: the token is active or inactive; the client may not ask (refused), or has sent too many wrong secrets (guessing); the request is malformed; too many password checks were waiting, or the store cannot be reached (unavailable).")
 	t.results(name, &m.introspections, active, inactive)
 	t.answers(name, requests["/introspect"], map[string][]int{"refused": {401, 403}, "guessing": {429}, "malformed": {400, 405, 413, 415, 422}, "unavailable": {503}})
 	name = "simple_oauth2_auth_total"
-	t.family(name, "counter", "What gateways asked at /auth, by result: the request may pass; it has no live token (unauthenticated); its user is disabled or a scope is missing (forbidden); the store cannot be reached (unavailable).")
+	t.family(name, "counter", "Requests of gateways to /auth by result: the client's request may pass (passed); it has no live token (unauthenticated); its user is disabled or a scope is missing (forbidden); the store cannot be reached (unavailable).")
 	t.answers(name, requests["/auth"], map[string][]int{"passed": {200}, "unauthenticated": {401}, "forbidden": {403}, "unavailable": {503}})
 
 	name = "simple_oauth2_requests_total"
-	t.family(name, "counter", "Requests by route and by status of the answer; other is what no route answers.")
+	t.family(name, "counter", "Requests by route and status; the route other stands for those that match no route.")
 	for _, route := range slices.Sorted(maps.Keys(requests)) {
 		for _, status := range slices.Sorted(maps.Keys(requests[route])) {
 			t.sample(name, float64(requests[route][status]), "route", route, "status", strconv.Itoa(status))
@@ -134,17 +134,17 @@ func (m *Metrics) writeTo(w io.Writer) {
 	}
 
 	up, lacks := m.store.Status()
-	t.gauge("simple_oauth2_token_store_up", "1 if the store of the tokens is up and lacks nothing, else 0; /healthz says what it lacks.", number(up && lacks == ""))
-	t.gauge("simple_oauth2_tokens_live", "Tokens that are alive; one whose time is over counts for some seconds more.", float64(m.store.Live()))
+	t.gauge("simple_oauth2_token_store_up", "1 if the token store is up and works, else 0; /healthz says what is wrong.", number(up && lacks == ""))
+	t.gauge("simple_oauth2_tokens_live", "Live tokens; an expired one may count for some seconds more.", float64(m.store.Live()))
 	name = "simple_oauth2_last_load_timestamp_seconds"
-	t.family(name, "gauge", "When the users and the certificate were loaded last without an error.")
+	t.family(name, "gauge", "When the users and the certificate were last loaded without an error.")
 	t.sample(name, seconds(m.loaded("users")), "what", "users")
 	if end := m.certificate(); !end.IsZero() {
 		t.sample(name, seconds(m.loaded("certificate")), "what", "certificate")
-		t.gauge("simple_oauth2_certificate_end_timestamp_seconds", "When the certificate ends.", seconds(end))
+		t.gauge("simple_oauth2_certificate_end_timestamp_seconds", "When the certificate expires.", seconds(end))
 	}
 	name = "simple_oauth2_build_info"
-	t.family(name, "gauge", "1, for the version of the program and Go's.")
+	t.family(name, "gauge", "Always 1, with the versions of the program and of Go as labels.")
 	t.sample(name, 1, "version", version.Get(), "goversion", runtime.Version())
 
 	t.runtime()
@@ -161,7 +161,7 @@ func (t *text) runtime() {
 	runtimemetrics.Read(read)
 	t.gauge("go_goroutines", "Goroutines.", float64(read[0].Value.Uint64()))
 	t.gauge("go_memstats_heap_alloc_bytes", "Bytes of the objects on the heap.", float64(read[1].Value.Uint64()))
-	t.gauge("go_memstats_sys_bytes", "Bytes that the process has from the system.", float64(read[2].Value.Uint64()))
+	t.gauge("go_memstats_sys_bytes", "Bytes that the process obtained from the system.", float64(read[2].Value.Uint64()))
 	t.counter("go_gc_cycles_total", "Runs of the garbage collector.", float64(read[3].Value.Uint64()))
 	t.counter("go_gc_cpu_seconds_total", "Processor time of the garbage collector, in seconds.", read[4].Value.Float64())
 }

@@ -84,7 +84,7 @@ func (d *Description) Faults(routes []string) (faults []string) {
 			name := strings.ToUpper(method) + " " + path
 			described[name] = true
 			if !slices.Contains(routes, name) {
-				fault("%s: %s is described, but it is no route of main.go", d.at(quote(path)+": {"), name)
+				fault("%s: %s is described, but main.go has no such route", d.at(quote(path)+": {"), name)
 			}
 			for _, requirement := range operation.Security {
 				for scheme, scopes := range requirement {
@@ -109,11 +109,11 @@ func (d *Description) Faults(routes []string) (faults []string) {
 	d.walk(d.tree, func(node map[string]any) {
 		if target, ok := node["$ref"].(string); ok && !d.has(target) {
 			name := target[strings.LastIndexByte(target, '/')+1:]
-			fault("%s: $ref to %s, which is not there: add %s to \"components\", or mend the name", d.at(quote(target)), target, quote(name))
+			fault("%s: $ref to %s, which does not exist: add %s to \"components\", or fix the name", d.at(quote(target)), target, quote(name))
 		}
 		if value, ok := node["const"]; ok && node["type"] == nil {
 			text, _ := json.Marshal(value)
-			fault(`%s: a const without a type, of which some generators make no code: add "type" beside "const": %s`, d.at(`{"const": `+string(text)), text)
+			fault(`%s: a const without a type, for which some generators make no code: add "type" beside "const": %s`, d.at(`{"const": `+string(text)), text)
 		}
 	})
 	slices.Sort(faults)
@@ -266,7 +266,7 @@ func (d *Description) fits(s schema, value any) error {
 		}
 	}
 	if !is[s.Type] {
-		return fmt.Errorf("%v is no %s", value, s.Type)
+		return fmt.Errorf("%v is not of type %s", value, s.Type)
 	}
 	return nil
 }

@@ -55,13 +55,13 @@ func TestFaults(t *testing.T) {
 			[]string{`api.json:2: add "/more": {"get": {…}} to "paths", for the route GET /more of main.go`}},
 		{"a method that is not described", "", "", append(routes, "POST /items"),
 			[]string{`api.json:2: add "/items": {"post": {…}} to "paths", for the route POST /items of main.go`}},
-		{"no route", "", "", nil, []string{`api.json:3: GET /items is described, but it is no route of main.go`}},
+		{"no route", "", "", nil, []string{`api.json:3: GET /items is described, but main.go has no such route`}},
 		{"a dangling $ref", "#/components/schemas/Item", "#/components/schemas/Itm", routes,
-			[]string{`api.json:9: $ref to #/components/schemas/Itm, which is not there: add "Itm" to "components", or mend the name`}},
+			[]string{`api.json:9: $ref to #/components/schemas/Itm, which does not exist: add "Itm" to "components", or fix the name`}},
 		{"an undeclared scope", `["read"]`, `["read", "write"]`, routes,
 			[]string{`api.json:29: GET /items needs the scope "write": add "write": "what it allows" to the "scopes" of Bearer, in "securitySchemes"`}},
 		{"a const without a type", `{"const": "item", "type": "string"}`, `{"const": "item"}`, routes,
-			[]string{`api.json:23: a const without a type, of which some generators make no code: add "type" beside "const": "item"`}},
+			[]string{`api.json:23: a const without a type, for which some generators make no code: add "type" beside "const": "item"`}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			d, err := openapitest.Parse("api.json", []byte(strings.Replace(sound, tt.old, tt.new, 1)))
@@ -111,8 +111,8 @@ func TestHandler(t *testing.T) {
 		{"a member too few", "GET", 200, nil, `{}`, `no member "name" in {}`},
 		{"a member too many", "GET", 200, nil, `{"name":"a","b":1}`, `member "b" is not described in {"name":"a","b":1}`},
 		{"another constant", "GET", 200, nil, `{"name":"a","kind":"b"}`, `kind: b is not item in {"name":"a","kind":"b"}`},
-		{"neither of two", "GET", 200, nil, `{"name":"a","size":1.5}`, "size: 1.5 is no integer\n1.5 is no null in " + `{"name":"a","size":1.5}`},
-		{"an item of another type", "GET", 200, nil, `{"name":"a","tags":[1]}`, `tags: 1 is no string in {"name":"a","tags":[1]}`},
+		{"neither of two", "GET", 200, nil, `{"name":"a","size":1.5}`, "size: 1.5 is not of type integer\n1.5 is not of type null in " + `{"name":"a","size":1.5}`},
+		{"an item of another type", "GET", 200, nil, `{"name":"a","tags":[1]}`, `tags: 1 is not of type string in {"name":"a","tags":[1]}`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			told := &told{TB: t}

@@ -52,7 +52,7 @@ type Config struct {
 // Flags adds the flags that are read into c.
 func (c *Config) Flags(flags *flag.FlagSet) {
 	flags.StringVar(&c.Addr, "addr", "127.0.0.1:8000", "`address` to listen on")
-	flags.StringVar(&c.Cert, "tls-cert", "", "PEM `file` of the certificate chain to serve with")
+	flags.StringVar(&c.Cert, "tls-cert", "", "PEM `file` of the server's certificate chain")
 	flags.StringVar(&c.Key, "tls-key", "", "PEM `file` of the certificate's key")
 	flags.Func("shutdown-delay", "how long to keep serving after SIGTERM, with 503 at /healthz; a `duration` (default 0s)", func(s string) (err error) {
 		if c.Delay, err = time.ParseDuration(s); err != nil || c.Delay < 0 {

@@ -60,7 +60,7 @@ func (c *Config) Flags(flags *flag.FlagSet) {
 		}
 		return nil
 	})
-	flags.StringVar(&c.Assets, "docs-assets", "", "`folder` of an unpacked swagger-ui-dist "+Version+", for a /docs that needs no internet")
+	flags.StringVar(&c.Assets, "docs-assets", "", "`folder` with an unpacked swagger-ui-dist "+Version+", so that /docs needs no internet")
 }
 
 // Attr is the URL of the page, for the log, if there is a page.

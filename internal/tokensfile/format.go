@@ -192,5 +192,5 @@ func unfinished(line []byte, rest *bufio.Reader) (length int, ok bool) {
 }
 
 func damaged(at position, err error) error {
-	return fmt.Errorf("line %d, at byte %d, is damaged: %w; the file is left as it is", at.lines+1, at.offset, err)
+	return fmt.Errorf("line %d, at byte %d, is damaged: %w; the file was not changed", at.lines+1, at.offset, err)
 }

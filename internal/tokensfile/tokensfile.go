@@ -117,7 +117,7 @@ func (s *Store) load(name string) error {
 		return err
 	}
 	if !info.Mode().IsRegular() {
-		return errors.New("it is not a regular file")
+		return errors.New("not a regular file")
 	}
 	if s.path, err = filepath.EvalSymlinks(name); err != nil {
 		return err
@@ -279,7 +279,7 @@ func (s *Store) append(entries []entry) error {
 	return nil
 }
 
-var errStale = errors.New("it must be written anew first")
+var errStale = errors.New("the file must be rewritten first")
 
 // extend adds text to the file, all of it or nothing, and syncs it.
 func (s *Store) extend(text []byte) error {
@@ -323,7 +323,7 @@ func (s *Store) inPlace(end position) error {
 		return err
 	}
 	if found.Size() != end.offset {
-		return fmt.Errorf("%s was changed by another", s.path)
+		return fmt.Errorf("%s was changed by another process", s.path)
 	}
 	_, err = sameFile(s.path+".lock", s.lock)
 	return err

@@ -395,7 +395,7 @@ func TestStart(t *testing.T) {
 		{dir + "/dangling", "open " + dir + "/dangling: no such file or directory"},
 		{dir + "/taken", "lock " + taken.path + ".lock: another process is using this tokens file"},
 		{dir + "/link", "lock " + taken.path + ".lock: another process is using this tokens file"},
-		{"/dev/null", "it is not a regular file"},
+		{"/dev/null", "not a regular file"},
 	} {
 		if runtime.GOOS == "windows" {
 			t.Skip("the words are those of Unix")

@@ -32,7 +32,7 @@ func Hash(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 		return fmt.Errorf("-cost %d: it must be from %d to %d", *cost, bcrypt.MinCost, MaxCost)
 	}
 	if isTerminal(stdin) {
-		fmt.Fprintln(stderr, "Type the password, which will be visible, and end it with Enter:")
+		fmt.Fprintln(stderr, "Type the password (it will be visible) and press Enter:")
 		line, err := bufio.NewReader(stdin).ReadString('\n')
 		if err != nil && err != io.EOF {
 			return err

@@ -101,7 +101,7 @@ func WarnOfWeak(records map[string]Record, log *slog.Logger) {
 	for i, name := range some {
 		some[i] = logs.Cut(name)
 	}
-	log.Warn("the hashes of some users are weak, make new ones", "users", len(weak), "among_them", some, "least_cost", LeastCost)
+	log.Warn("some users have weak hashes, hash their passwords again", "users", len(weak), "among_them", some, "least_cost", LeastCost)
 }
 
 var (
@@ -156,7 +156,7 @@ func parseRecord(name string, value []byte) (record Record, err error) {
 	case name == "":
 		return Record{}, errors.New("the username is empty")
 	case strings.ContainsFunc(name, unicode.IsControl):
-		return Record{}, errors.New("the username has a control character")
+		return Record{}, errors.New("the username contains a control character")
 	case username != nil && *username != name:
 		return Record{}, fmt.Errorf("the username %q differs from its key", *username)
 	case hash == "":
