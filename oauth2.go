@@ -25,8 +25,8 @@ import (
 	"simple-oauth2/internal/tokens"
 )
 
-// auth is the authorization server of RFC 6749 and the guard of what stands
-// behind it. A token's lifetime, tokenTTL, is in whole seconds.
+// auth is the authorization server of RFC 6749, and guards the resources that
+// need a token. A token's lifetime, tokenTTL, is in whole seconds.
 type auth struct {
 	users     *users
 	tokens    tokens.Store
@@ -38,15 +38,15 @@ type auth struct {
 	log       *slog.Logger
 
 	try          func(context.Context, netip.Addr, string, func() bool) (bool, error) // admission's, to be counted
-	introspected func(active bool)                                                    // is told of each, to count it
+	introspected func(active bool)                                                    // counts an introspection
 }
 
 // An endpoint answers a request. Its error, if it returns one, becomes the
 // answer instead.
 type endpoint func(http.ResponseWriter, *http.Request) error
 
-// depends is an endpoint of a dependency and a handler that takes what the
-// dependency yields, as FastAPI's Depends is. The handler runs only if the
+// depends makes an endpoint of a dependency and a handler that takes the
+// dependency's result, like FastAPI's Depends. The handler runs only if the
 // dependency succeeds.
 func depends[T any](dependency func(*http.Request) (T, error), handler func(http.ResponseWriter, *http.Request, T) error) endpoint {
 	return func(w http.ResponseWriter, r *http.Request) error {
@@ -60,8 +60,8 @@ func depends[T any](dependency func(*http.Request) (T, error), handler func(http
 
 // # The chain: bearerToken → currentUser → currentActiveUser → scoped
 
-// bearerToken is the token in the Authorization header (RFC 6750 2.1), the one
-// place where it is looked for: a token in a URL ends up in logs.
+// bearerToken returns the token in the Authorization header (RFC 6750 2.1). It
+// looks nowhere else: a token in a URL ends up in logs.
 func bearerToken(r *http.Request) (string, error) {
 	header := r.Header["Authorization"]
 	if len(header) != 1 {
@@ -75,15 +75,15 @@ func bearerToken(r *http.Request) (string, error) {
 	return token, nil
 }
 
-// currentUser is the user whom a request's token stands for, and the scopes
+// currentUser is the user that a request's token belongs to, and the scopes
 // that the token was granted and the user may still hold.
 type currentUser struct {
 	User
 	Scopes []string
 }
 
-// currentUser is the user of the bearer token, looked up anew by name: a user who
-// is removed or disabled loses access with the next request.
+// currentUser returns the user of the bearer token, looked up by name each time:
+// a user who is removed or disabled loses access with the next request.
 func (a *auth) currentUser(r *http.Request) (currentUser, error) {
 	token, err := bearerToken(r)
 	if err != nil {
@@ -96,9 +96,9 @@ func (a *auth) currentUser(r *http.Request) (currentUser, error) {
 	return user, err
 }
 
-// session is what a live token stands for: its user and its record. The record
-// is nil if the token is not alive, or was issued before the user's password
-// hash was replaced.
+// session returns what a live token stands for: its user and its record. The
+// record is nil if the token is not live, or was issued before the user's
+// password hash was replaced.
 func (a *auth) session(ctx context.Context, token string) (currentUser, *tokens.Record, error) {
 	record, err := a.tokens.Find(ctx, tokens.KeyOf(token))
 	if record == nil {
@@ -111,7 +111,7 @@ func (a *auth) session(ctx context.Context, token string) (currentUser, *tokens.
 	return currentUser{stored.User, stored.allowed(strings.Fields(record.Scope.String()))}, record, nil
 }
 
-// currentActiveUser is the current user, refused when disabled.
+// currentActiveUser returns the current user, or an error if disabled.
 func (a *auth) currentActiveUser(r *http.Request) (currentUser, error) {
 	user, err := a.currentUser(r)
 	if err != nil {
@@ -123,7 +123,7 @@ func (a *auth) currentActiveUser(r *http.Request) (currentUser, error) {
 	return user, nil
 }
 
-// scoped is the current active user, refused when the token lacks a scope.
+// scoped is currentActiveUser, with an error if the token lacks a scope.
 func (a *auth) scoped(scopes ...string) func(*http.Request) (currentUser, error) {
 	return func(r *http.Request) (currentUser, error) {
 		user, err := a.currentActiveUser(r)
@@ -147,8 +147,8 @@ func readUsersMe(w http.ResponseWriter, _ *http.Request, user currentUser) error
 
 // # /auth
 
-// guarded is the current active user, refused when the token lacks a scope that
-// the query names.
+// guarded returns the current active user, or an error if the token lacks a scope
+// that the query names.
 func (a *auth) guarded(r *http.Request) (currentUser, error) {
 	scopes, err := gateway.Scopes(r.URL.RawQuery)
 	if err != nil {
@@ -157,7 +157,7 @@ func (a *auth) guarded(r *http.Request) (currentUser, error) {
 	return a.scoped(scopes...)(r)
 }
 
-// tellGateway answers /auth: the request may pass, and whose it is.
+// tellGateway answers /auth: the request may pass, and this user sent it.
 func tellGateway(w http.ResponseWriter, _ *http.Request, user currentUser) error {
 	gateway.Tell(w, gateway.Identity{Username: user.Username, Name: user.FullName, Email: user.Email, Scopes: user.Scopes})
 	return nil
@@ -166,7 +166,7 @@ func tellGateway(w http.ResponseWriter, _ *http.Request, user currentUser) error
 // # POST /token
 
 // passwordRequestForm is FastAPI's OAuth2PasswordRequestForm, the request of RFC 6749
-// 4.3.2. The client's secret is taken and not checked, so it is not kept.
+// 4.3.2. The client's secret is accepted but not checked, so it is not kept.
 type passwordRequestForm struct {
 	Username string
 	Password string
@@ -197,9 +197,9 @@ func passwordForm(r *http.Request) (passwordRequestForm, error) {
 	return passwordRequestForm{fields.Get("username"), fields.Get("password"), fields.Get("scope"), clientID}, nil
 }
 
-// login answers POST /token: a new bearer token for the right password, also
-// for a disabled user, as the tutorial does. It is granted the scopes that the
-// user asked for and may hold, and says which (RFC 6749 3.3, 5.1).
+// login answers POST /token: a new bearer token for the right password, even
+// for a disabled user, as in the tutorial. The token gets those of the requested
+// scopes that the user may hold, and the answer lists them (RFC 6749 3.3, 5.1).
 func (a *auth) login(w http.ResponseWriter, r *http.Request, request passwordRequestForm) error {
 	client := a.clients.Of(r)
 	var user *storedUser
@@ -236,7 +236,7 @@ func (a *auth) login(w http.ResponseWriter, r *http.Request, request passwordReq
 	return nil
 }
 
-// issue makes a token of 32 random bytes, in base64url. Only its hash is kept.
+// issue makes a token of 32 random bytes, in base64url. Only its hash is stored.
 func (a *auth) issue(ctx context.Context, user *storedUser, scope string) (string, error) {
 	random := make([]byte, 32)
 	rand.Read(random)
@@ -254,7 +254,7 @@ func (a *auth) issue(ctx context.Context, user *storedUser, scope string) (strin
 // # POST /revoke and POST /introspect
 
 // tokenForm reads the form of RFC 7009 2.1 and RFC 7662 2.1. token_type_hint is not
-// needed, as there is one type. Only POST /introspect looks at the client's fields.
+// needed, as there is one type. Only POST /introspect uses the client's fields.
 func tokenForm(r *http.Request) (form.Fields, error) {
 	fields, err := readForm(r, "token", "token_type_hint", "client_id", "client_secret")
 	if err != nil {
@@ -266,8 +266,8 @@ func tokenForm(r *http.Request) (form.Fields, error) {
 	return fields, nil
 }
 
-// revoke answers POST /revoke: from now on the token is worth nothing. Anyone who
-// holds a token may end it; the answer does not say whether it was alive (RFC 7009 2.2).
+// revoke answers POST /revoke: from now on the token is worthless. Anyone who holds
+// a token may revoke it; the answer does not say whether it was live (RFC 7009 2.2).
 func (a *auth) revoke(w http.ResponseWriter, r *http.Request, fields form.Fields) error {
 	key := tokens.KeyOf(fields.Get("token"))
 	record, err := a.tokens.Find(r.Context(), key)
@@ -284,9 +284,9 @@ func (a *auth) revoke(w http.ResponseWriter, r *http.Request, fields form.Fields
 	return nil
 }
 
-// tokenInQuestion is the token of the form, if who asks may know what it is: by
-// client credentials of a user who may hold the scope introspect, by a bearer
-// token that has it, or by having the token itself as the bearer token.
+// tokenInQuestion returns the token in the form, if the caller may know what it
+// is: with client credentials of a user who may hold the scope introspect, with a
+// bearer token that has the scope, or with the token itself as the bearer token.
 func (a *auth) tokenInQuestion(r *http.Request) (string, error) {
 	fields, err := tokenForm(r)
 	if err != nil {
@@ -307,7 +307,7 @@ func (a *auth) tokenInQuestion(r *http.Request) (string, error) {
 }
 
 // introspect answers POST /introspect (RFC 7662 2.2): what the token in the
-// form stands for. A token whose user is gone or disabled is not active.
+// form stands for. A token of a removed or disabled user is not active.
 func (a *auth) introspect(w http.ResponseWriter, r *http.Request, token string) error {
 	user, record, err := a.session(r.Context(), token)
 	if err != nil {
@@ -324,10 +324,10 @@ func (a *auth) introspect(w http.ResponseWriter, r *http.Request, token string) 
 
 // # Errors
 
-// httpError is every answer but success: FastAPI's HTTPException and its
+// httpError is every answer except success: FastAPI's HTTPException and its
 // RequestValidationError. Detail is a sentence or, with status 422, form.Faults.
-// Code is RFC 6749's or 6750's word for it; it is said by the protocol's
-// endpoints alone, since FastAPI's resources do not say it.
+// Code is the error code of RFC 6749 or 6750; only the protocol's endpoints send
+// it, since FastAPI's resources do not.
 type httpError struct {
 	Status int
 	Detail any
@@ -347,14 +347,14 @@ var (
 	errMethodNotAllowed = &httpError{http.StatusMethodNotAllowed, "Method Not Allowed", "invalid_request", nil}
 )
 
-// errInsufficientScope is RFC 6750 3.1's.
+// errInsufficientScope is the insufficient_scope of RFC 6750 3.1.
 func errInsufficientScope(scopes ...string) *httpError {
 	challenge := `Bearer error="insufficient_scope", scope="` + strings.Join(scopes, " ") + `"`
 	return &httpError{http.StatusForbidden, "Not enough permissions", "insufficient_scope", map[string]string{"WWW-Authenticate": challenge}}
 }
 
-// errRefused is the answer to wrong client credentials, and to a login or client
-// that admission refused.
+// errRefused returns the answer to wrong client credentials, and to a login or a
+// client that admission refused.
 func errRefused(err error) error {
 	if err == clientauth.ErrWrong {
 		return errInvalidClient
@@ -371,12 +371,12 @@ func errRefused(err error) error {
 	return &httpError{status, refused.Error(), "temporarily_unavailable", retryAfter}
 }
 
-// errUnprocessable is FastAPI's answer to a form that lacks something.
+// errUnprocessable is FastAPI's answer to a form with faults.
 func errUnprocessable(code string, faults ...form.Fault) *httpError {
 	return &httpError{http.StatusUnprocessableEntity, form.Faults(faults), code, nil}
 }
 
-// readForm is the form in r's body; a field that was not sent is empty.
+// readForm reads the form in r's body; a field that was not sent is empty.
 func readForm(r *http.Request, names ...string) (form.Fields, error) {
 	fields, err := form.Parse(r, 64<<10, names...)
 	_, tooLarge := errors.AsType[*http.MaxBytesError](err)
@@ -391,17 +391,17 @@ func readForm(r *http.Request, names ...string) (form.Fields, error) {
 	return fields, err
 }
 
-// Error is the error_description of RFC 6749 5.2: the detail as a text.
+// Error is the error_description of RFC 6749 5.2: the detail as text.
 func (e *httpError) Error() string { return fmt.Sprint(e.Detail) }
 
-// resource is a route whose errors are FastAPI's alone.
+// resource is a route whose errors have only FastAPI's detail.
 func (a *auth) resource(method, path string, run endpoint) router.Route {
 	return router.Route{Method: method, Path: path, Handler: a.handler(run, false), NotAllowed: a.handler(errMethodNotAllowed.answer, false)}
 }
 
-// protocol is a route of OAuth 2.0 itself: no answer of it is ever to be stored
-// (RFC 6749 5.1), and its errors carry error and error_description (5.2) beside
-// FastAPI's detail, since client libraries give up without them.
+// protocol is a route of OAuth 2.0 itself: its answers must not be stored
+// (RFC 6749 5.1), and its errors have error and error_description (5.2) as well
+// as FastAPI's detail, since client libraries need them.
 func (a *auth) protocol(method, path string, run endpoint) router.Route {
 	return router.Route{Method: method, Path: path, Handler: a.handler(run, true), NotAllowed: a.handler(errMethodNotAllowed.answer, true)}
 }

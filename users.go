@@ -18,30 +18,30 @@ import (
 	"simple-oauth2/internal/usersfile"
 )
 
-// User is what may be shown of a user, in the tutorial's order; what is not
-// known is null.
+// User is what may be shown of a user, in the tutorial's order; an unknown
+// field is null.
 type User struct {
 	Username string  `json:"username"`
 	Email    *string `json:"email"`
 	FullName *string `json:"full_name"`
 	Disabled *bool   `json:"disabled"`
 
-	body   []byte               // the JSON of it all, made once when the user is loaded
-	claims introspection.Claims // so is what /introspect says of the user
+	body   []byte               // the user in JSON, encoded once when loaded
+	claims introspection.Claims // what /introspect says of the user, also encoded once
 }
 
 func (u User) active() bool { return u.Disabled == nil || !*u.Disabled }
 
 // storedUser is a User with what is never shown. It is a type of its own, the
-// tutorial's UserInDB, so that nothing that writes a User can write the hash.
+// tutorial's UserInDB, so that code that writes a User cannot write the hash.
 type storedUser struct {
 	User
 	hash       []byte
-	credential tokens.Credential // the hash, as a token's record names it
+	credential tokens.Credential // stands for the hash in a token's record
 	scopes     []string
 }
 
-// allowed is those of the scopes that the user may hold, each once.
+// allowed returns those of the scopes that the user may hold, each once.
 func (u *storedUser) allowed(scopes []string) (held []string) {
 	for _, scope := range scopes {
 		if slices.Contains(u.scopes, scope) && !slices.Contains(held, scope) {
@@ -51,17 +51,17 @@ func (u *storedUser) allowed(scopes []string) (held []string) {
 	return held
 }
 
-// client is the stored hash, and whether the user may authenticate as a client.
+// client returns the stored hash, and whether the user may act as a client.
 func (u *storedUser) client() (hash []byte, may bool) {
 	return u.hash, u.active() && slices.Contains(u.scopes, "introspect")
 }
 
-// longestPassword is the number of bytes that bcrypt looks at; what is longer
-// would match anything that begins alike.
+// longestPassword is the number of bytes that bcrypt looks at; a longer password
+// would match any other that begins with the same bytes.
 const longestPassword = 72
 
-// users are the people who may log in, read from file or, where that is empty,
-// the demonstration. They may be loaded again while requests are served.
+// users are the people who may log in, read from file or, if that is empty, the
+// tutorial's two. They may be reloaded while requests are served.
 type users struct {
 	file   string
 	log    *slog.Logger
@@ -69,7 +69,7 @@ type users struct {
 }
 
 // userMap is one reading of a users file: the users by name, the scopes that
-// any of them may hold, and a hash that no password has, as costly as the
+// any of them may hold, and a hash that no password matches, as costly as the
 // costliest of theirs.
 type userMap struct {
 	byName map[string]*storedUser
@@ -77,8 +77,8 @@ type userMap struct {
 	noOne  []byte
 }
 
-// load reads the users. Its error names the file, the user and the fault, and
-// leaves the users that were there. It is ctx's if that ends first.
+// load reads the users. If that fails, the error names the file, the user and
+// the fault, and the previous users stay. It is ctx's error if ctx ends first.
 func (u *users) load(ctx context.Context) error {
 	text, source := []byte(usersfile.Demonstration), "demonstration"
 	if u.file != "" {
@@ -108,18 +108,18 @@ func (u *users) load(ctx context.Context) error {
 		u.log.Warn("there are no users: nobody can log in", "source", source)
 	}
 	u.loaded.Store(read)
-	defer debug.FreeOSMemory() // a large file leaves twice its users' memory behind
+	defer debug.FreeOSMemory() // parsing leaves garbage behind, twice the size of the users
 	u.log.Info("users loaded", "users", len(read.byName), "source", source)
 	return nil
 }
 
-// find is the user of that name.
+// find returns the user with that name.
 func (u *users) find(username string) (*storedUser, bool) {
 	user, ok := u.loaded.Load().byName[username]
 	return user, ok
 }
 
-// authenticate is the user of that name, if the password is theirs. A wrong
+// authenticate returns the user with that name, if the password is right. A wrong
 // password, one too long for bcrypt and an unknown name take the same time.
 func (u *users) authenticate(username, password string) (*storedUser, bool) {
 	loaded := u.loaded.Load()

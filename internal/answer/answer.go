@@ -1,5 +1,5 @@
 // Package answer writes JSON bodies as FastAPI writes them: compact, without a
-// newline at the end, and with "<" as it is rather than as \u003c.
+// newline at the end, and with "<" unescaped rather than as \u003c.
 package answer
 
 import (
@@ -8,7 +8,7 @@ import (
 	"net/http"
 )
 
-// Encode returns v in JSON. It panics if v's type has no JSON.
+// Encode returns v in JSON. It panics if v cannot be encoded.
 func Encode(v any) []byte {
 	var body bytes.Buffer
 	encoder := json.NewEncoder(&body)
@@ -19,20 +19,20 @@ func Encode(v any) []byte {
 	return bytes.TrimSuffix(body.Bytes(), []byte("\n"))
 }
 
-// JSON answers with a status and v in JSON.
+// JSON answers with a status, and v in JSON.
 func JSON(w http.ResponseWriter, status int, v any) { Body(w, status, Encode(v)) }
 
-// Body answers with a status and a body that is JSON already.
+// Body answers with a status, and a body that is already JSON.
 func Body(w http.ResponseWriter, status int, body []byte) {
 	w.Header()["Content-Type"] = contentType
 	w.WriteHeader(status)
 	w.Write(body)
 }
 
-// NoStore says in header that the answer is never to be stored.
+// NoStore sets the headers that forbid storing the answer.
 func NoStore(header http.Header) { header["Cache-Control"], header["Pragma"] = noStore, noCache }
 
-// These are shared by all answers; net/http does not change them.
+// All answers share these; net/http does not change them.
 var (
 	contentType = []string{"application/json"}
 	noStore     = []string{"no-store"}

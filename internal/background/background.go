@@ -1,5 +1,5 @@
-// Package background runs what a service does beside its requests, and stops
-// it when the service ends.
+// Package background runs what a service does besides answering requests, and
+// stops it when the service ends.
 package background
 
 import (
@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// A Group runs functions until Stop. The zero value cannot be used.
+// A Group runs functions until Stop. Make one with New.
 type Group struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	wait   sync.WaitGroup
 }
 
-// New returns a Group whose functions have ctx's values but not its end: they
-// go on while the last requests are answered.
+// New returns a Group whose functions have ctx's values but do not end with it:
+// they continue while the last requests are answered.
 func New(ctx context.Context) *Group {
 	g := new(Group)
 	g.ctx, g.cancel = context.WithCancel(context.WithoutCancel(ctx))
@@ -26,18 +26,18 @@ func New(ctx context.Context) *Group {
 // Go runs f, which returns soon after its context ends.
 func (g *Group) Go(f func(context.Context)) { g.wait.Go(func() { f(g.ctx) }) }
 
-// Every runs f each interval, for the first time after one.
+// Every runs f every interval, the first time after one interval.
 func (g *Group) Every(interval time.Duration, f func()) {
 	g.Go(func(ctx context.Context) { Every(ctx, interval, f) })
 }
 
-// Stop ends the functions' context, and waits until they have returned.
+// Stop cancels the functions' context, and waits until they have returned.
 func (g *Group) Stop() {
 	g.cancel()
 	g.wait.Wait()
 }
 
-// Every runs f each interval, for the first time after one, until ctx ends.
+// Every runs f every interval, the first time after one interval, until ctx ends.
 func Every(ctx context.Context, interval time.Duration, f func()) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()

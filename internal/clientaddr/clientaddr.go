@@ -1,5 +1,5 @@
-// Package clientaddr tells from which address a request comes, also behind
-// proxies that are trusted to say so.
+// Package clientaddr finds the address that a request comes from, even behind
+// trusted proxies.
 package clientaddr
 
 import (
@@ -11,11 +11,11 @@ import (
 	"sync/atomic"
 )
 
-// Proxies are the addresses whose X-Forwarded-For is believed.
+// Proxies are the addresses whose X-Forwarded-For is trusted.
 type Proxies []netip.Prefix
 
 // Set reads addresses and CIDR ranges separated by commas, as a [flag.Value]. Its
-// error names the one that is malformed.
+// error names the malformed one.
 func (p *Proxies) Set(list string) error {
 	var read Proxies
 	for _, item := range strings.Split(list, ",") {
@@ -30,7 +30,7 @@ func (p *Proxies) Set(list string) error {
 		if prefix != prefix.Masked() {
 			return fmt.Errorf("%q has bits set after the prefix length, did you mean %s?", item, prefix.Masked())
 		}
-		if addr := prefix.Addr(); addr.Is4In6() { // an IPv4 address is compared as one
+		if addr := prefix.Addr(); addr.Is4In6() { // IPv4 addresses are compared as IPv4
 			prefix = netip.PrefixFrom(addr.Unmap(), prefix.Bits()-96)
 		}
 		read = append(read, prefix)
@@ -57,9 +57,9 @@ func (p Proxies) trusts(addr netip.Addr) bool {
 	return false
 }
 
-// Of is the address that r comes from: the peer's or, where the peer is one of
-// the proxies, the right-most in X-Forwarded-For that is not. What stands left
-// of that, or of something that is no address, anybody could have written.
+// Of returns the address that r comes from: the peer's or, if the peer is one of
+// the proxies, the right-most in X-Forwarded-For that is not. Anybody could have
+// written what is to the left of that, or of something that is no address.
 func (p Proxies) Of(r *http.Request) netip.Addr {
 	client := parse(r.RemoteAddr)
 	if !p.trusts(client) {
@@ -79,8 +79,8 @@ func (p Proxies) Of(r *http.Request) netip.Addr {
 	return client
 }
 
-// Clients tells the addresses of clients, behind the proxies. The first header
-// that is not believed is a warning: it may be a proxy's that was forgotten.
+// Clients finds the addresses of clients behind the proxies. It logs a warning for
+// the first header that it ignores: the sender may be a forgotten proxy.
 type Clients struct {
 	Proxies
 	Log *slog.Logger
@@ -88,7 +88,7 @@ type Clients struct {
 	warned atomic.Bool
 }
 
-// Of is the address that r comes from, as [Proxies.Of] has it.
+// Of is [Proxies.Of], with the warning.
 func (c *Clients) Of(r *http.Request) netip.Addr {
 	if r.Header["X-Forwarded-For"] != nil && !c.warned.Load() {
 		if peer := parse(r.RemoteAddr); !c.trusts(peer) && !c.warned.Swap(true) {
@@ -98,7 +98,8 @@ func (c *Clients) Of(r *http.Request) netip.Addr {
 	return c.Proxies.Of(r)
 }
 
-// parse reads an address with or without a port; it is invalid if text is not.
+// parse reads an address with or without a port. If text is neither, the result
+// is not valid.
 func parse(text string) netip.Addr {
 	addr, err := netip.ParseAddr(text)
 	if err != nil {

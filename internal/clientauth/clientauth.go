@@ -1,40 +1,40 @@
-// Package clientauth knows the clients that send their name and secret with
+// Package clientauth authenticates clients that send their name and secret with
 // each request (RFC 6749 2.3.1), in HTTP Basic or in the form. A client is a
 // user who may be one, and the secret is the user's password.
 //
-// In Basic the RFC wants both parts form-encoded, and half of the libraries send
-// them as they are. So the pair is taken as it came and then, if that differs,
-// form-decoded; one request is one guess all the same. A request that uses two
-// ways is refused (RFC 6749 2.3): otherwise two programs could take the request for
-// two different clients.
+// In Basic the RFC wants both parts form-encoded, but half of the libraries send
+// them unencoded. So the pair is tried as it was sent and then, if that differs,
+// form-decoded; one request still counts as one guess. A request that uses two
+// methods is refused (RFC 6749 2.3): otherwise two programs could take it to come
+// from two different clients.
 //
 // A password check is slow on purpose, and goes through admission as a login
-// does. What was right is remembered, so that the next request does not pay:
+// does. Right credentials are remembered, so that the next request costs nothing:
 //
-//   - What is kept is the HMAC of the name, the secret and the user's stored hash,
-//     under a key that is drawn at the start and kept nowhere; never a secret.
-//     Another stored hash makes another HMAC, and whether the user may be a client
-//     is asked at each request, so that a change of the users holds from the next
-//     request on.
-//   - It holds for the address that was right, and until that address sends
-//     another secret for the name; then the right one is checked again. Else the
-//     memory would tell a guesser, as fast as requests are answered, what admission
-//     tells by a few checks a second.
-//   - It also holds for the connection that was right, until another secret comes
-//     over that. So a client that keeps its connections does not notice who guesses
-//     from its own address; and it is not checked again and again, which would
-//     clear the count of wrong secrets each time.
+//   - The memory holds an HMAC of the name, the secret and the user's stored hash,
+//     under a random key that never leaves the process; it never holds a secret.
+//     A new stored hash makes a new HMAC, and each request asks whether the user
+//     may still be a client, so that a change of the users takes effect from the
+//     next request on.
+//   - It is valid for the address that sent the right credentials, until that
+//     address sends another secret for the name; then the right one is checked
+//     again. Otherwise a guesser could test a secret against the memory at full
+//     speed, where admission allows a few checks a second.
+//   - It is also valid for the connection that sent them, until another secret
+//     comes over that one. So a client that keeps its connections open does not
+//     notice a guesser at its own address. Nor is it checked again and again, each
+//     time clearing the guesser's count of wrong secrets.
 //   - At most 4096 addresses and 4096 connections are kept, in two megabytes; beyond
-//     that chance decides which one has to be checked again.
+//     that a random one is dropped, and has to be checked again.
 //
-// Requests with the same credentials from one address that arrive while these are
-// checked wait for that check, so that a gateway that starts with hundreds of
-// requests costs one. The check goes on while any of them waits.
+// While credentials from an address are being checked, further requests with the
+// same ones wait for that check, so that a gateway that starts with hundreds of
+// requests costs one check. It continues as long as any of them waits.
 //
 // Admission counts a guess under the decoded name. So most names have one count,
 // here and at a login, however they are encoded. A name that contains a plus or a
-// percent sign has two, one for each way to send it: counting it under the name
-// that exists would tell which names exist.
+// percent sign has two, one for each way to send it: to count it under the name
+// that exists would reveal which names exist.
 package clientauth
 
 import (
@@ -56,14 +56,14 @@ import (
 )
 
 var (
-	// ErrWrong is the error of credentials that are not those of a client.
+	// ErrWrong is the error for credentials that are not those of a client.
 	ErrWrong = errors.New("Incorrect client credentials")
-	// ErrTwoWays is the error of a request that authenticates in more than one way.
+	// ErrTwoWays is the error for a request that authenticates in more than one way.
 	ErrTwoWays = errors.New("More than one authentication method is used")
 )
 
-// Credentials are a name and a secret, read in the ways that they may be meant.
-// There is none if what was sent is no name and secret.
+// Credentials are a name and a secret, in each reading that the client may have
+// meant. They are empty if it sent something else.
 type Credentials []pair
 
 type pair struct{ name, secret string }
@@ -71,10 +71,10 @@ type pair struct{ name, secret string }
 // counted is the name under which a guess is counted.
 func (c Credentials) counted() string { return c[len(c)-1].name }
 
-// Read is the credentials of a request with these Authorization headers and
-// these fields client_id and client_secret in its form, which are empty if they
-// were not sent. They are nil if there are none: there is no header and no
-// client_id, or a header of another scheme. The error is ErrTwoWays.
+// Read returns the credentials of a request with these Authorization headers and
+// these form fields, client_id and client_secret, which are empty if they were
+// not sent. It returns nil if there are none: no header and no client_id, or a
+// header with another scheme. The error is ErrTwoWays.
 func Read(authorization []string, id, secret string) (Credentials, error) {
 	if len(authorization) > 1 || len(authorization) == 1 && secret != "" {
 		return nil, ErrTwoWays
@@ -115,8 +115,8 @@ type Clients[User any] struct {
 	key   []byte
 
 	mu       sync.Mutex
-	verdicts map[place]*verdict // being made, or of a right secret
-	right    map[connection]mac // what was right on a connection
+	verdicts map[place]*verdict // pending, or for a right secret
+	right    map[connection]mac // the right credentials of a connection
 }
 
 const mostKept = 4096 // of each
@@ -127,7 +127,7 @@ type place struct {
 }
 
 // connection is named by the peer's address and port. A guesser who gets the port
-// of a connection that has ended has one guess more.
+// of a closed connection has one more guess.
 type connection struct {
 	place
 	peer string
@@ -135,33 +135,33 @@ type connection struct {
 
 type mac [sha256.Size]byte
 
-// verdict is what a check says of credentials.
+// verdict is the result of checking credentials.
 type verdict struct {
-	of      [2]mac // of the pairs, with the hashes that the users had at the start
+	of      [2]mac // of the pairs, with the hashes that the users had when it began
 	waiting int    // callers
 	cancel  context.CancelFunc
 
 	done  chan struct{} // closed when the rest is known
-	right mac           // of the pair that was right, or zero; mu guards it
-	err   error         // Authenticate's
+	right mac           // of the pair that was right, or zero; guarded by mu
+	err   error         // what Authenticate returns
 }
 
-// New returns the clients among some users: find is the user of a name; check
-// is the same if the secret is theirs, and slow; may is a user's stored hash, and
-// whether the user may be a client. The log is told the outcome of each check.
+// New returns the clients among some users. find returns the user with a name;
+// check does the same if the secret is theirs, and is slow; may returns a user's
+// stored hash, and whether the user may be a client. Each check is logged.
 func New[User any](log *slog.Logger, find func(name string) (User, bool), check func(name, secret string) (User, bool), may func(User) (hash []byte, may bool)) *Clients[User] {
 	key := make([]byte, sha256.Size)
 	rand.Read(key)
 	return &Clients[User]{log: log, find: find, check: check, may: may, key: key, verdicts: make(map[place]*verdict), right: make(map[connection]mac)}
 }
 
-// Try runs a check in its turn and returns what it says, or an error if it was
-// not run. It is admission's.
+// Try runs a check in its turn and returns its result, or an error if it was not
+// run. Admission has such a method.
 type Try func(ctx context.Context, client netip.Addr, username string, check func() bool) (bool, error)
 
 // Authenticate returns nil if the credentials, sent from an address over the
-// connection of a peer, are those of a client. The error is ErrWrong, also for a
-// right secret of a user who may not be one, or try's.
+// connection of a peer, are those of a client. The error is try's or ErrWrong, which also stands for the right
+// secret of a user who may not be a client.
 func (c *Clients[User]) Authenticate(ctx context.Context, client netip.Addr, peer string, given Credentials, try Try) error {
 	if len(given) == 0 {
 		return ErrWrong
@@ -202,7 +202,7 @@ func (c *Clients[User]) Authenticate(ctx context.Context, client netip.Addr, pee
 // wait returns what the verdict says once it is made.
 func (c *Clients[User]) wait(ctx context.Context, on connection, v *verdict) error {
 
-	// A caller that hangs up is answered with the others, but does not count.
+	// A caller that hangs up gets its answer with the others, but does not count.
 	stop := context.AfterFunc(ctx, func() { c.leave(on.place, v) })
 	defer stop()
 	<-v.done
@@ -214,15 +214,15 @@ func (c *Clients[User]) wait(ctx context.Context, on connection, v *verdict) err
 	return v.err
 }
 
-// keep remembers what was right on a connection. Like all below, it wants mu
-// locked.
+// keep remembers the right credentials of a connection. The caller must hold mu;
+// so must those of all methods below but try.
 func (c *Clients[User]) keep(on connection, right mac) {
 	makeRoom(c.right)
-	on.name = strings.Clone(on.name) // a part of what has the secret
+	on.name = strings.Clone(on.name) // it is a part of a string that contains the secret
 	c.right[on] = right
 }
 
-// makeRoom removes what chance picks.
+// makeRoom drops random entries of a map that is full.
 func makeRoom[K comparable, V any](kept map[K]V) {
 	for key := range kept {
 		if len(kept) < mostKept {
@@ -232,7 +232,7 @@ func makeRoom[K comparable, V any](kept map[K]V) {
 	}
 }
 
-// isOf says whether the verdict is one of the same credentials.
+// isOf says whether the verdict is for the same credentials.
 func (v *verdict) isOf(macs [2]mac) bool {
 	if v.right != (mac{}) {
 		return v.right == macs[0] || v.right == macs[1]
@@ -240,11 +240,11 @@ func (v *verdict) isOf(macs [2]mac) bool {
 	return v.of == macs
 }
 
-// begin lets the credentials be checked. Nobody else waits for a verdict on
-// others of that place, or remembers it.
+// begin starts a check of the credentials. Its verdict replaces one on other
+// credentials at that place: nobody else waits for that one, or remembers it.
 func (c *Clients[User]) begin(at place, macs [2]mac, given Credentials, try Try) *verdict {
 	makeRoom(c.verdicts)
-	ctx, cancel := context.WithCancel(context.Background()) // one caller's end is not the check's
+	ctx, cancel := context.WithCancel(context.Background()) // the check outlives a caller that hangs up
 	v := &verdict{of: macs, cancel: cancel, done: make(chan struct{})}
 	at.name = strings.Clone(at.name) // as in keep
 	c.verdicts[at] = v
@@ -262,7 +262,7 @@ func (c *Clients[User]) begin(at place, macs [2]mac, given Credentials, try Try)
 	return v
 }
 
-// leave is called when a caller has hung up.
+// leave is called when a caller hangs up.
 func (c *Clients[User]) leave(at place, v *verdict) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -278,8 +278,8 @@ func (c *Clients[User]) drop(at place, v *verdict) {
 	}
 }
 
-// try checks the credentials in their turn. It returns the MAC of the pair that
-// is right, if one is, and Authenticate's error.
+// try checks the credentials in their turn. It returns the MAC of the right pair,
+// if one is right, and the error of Authenticate.
 func (c *Clients[User]) try(ctx context.Context, at place, given Credentials, try Try) (is mac, err error) {
 	may := false
 	right, err := try(ctx, at.client, at.name, func() bool {

@@ -16,13 +16,13 @@ import (
 	"simple-oauth2/internal/router"
 )
 
-// Origins are the origins of the pages that may read the answers; "*" alone is
-// any origin, but without credentials.
+// Origins are the origins of the pages that may read the answers; a single "*"
+// is any origin, but without credentials.
 type Origins []string
 
-// Set reads origins separated by commas, as a [flag.Value]. An origin must be
-// written as a browser sends it, since it is compared byte by byte. The error
-// names the one that is not.
+// Set reads origins separated by commas, as a [flag.Value]. Each must be written
+// as a browser sends it, since origins are compared byte by byte. The error names
+// the one that is not.
 func (o *Origins) Set(list string) error {
 	var read Origins
 	for _, origin := range strings.Split(list, ",") {
@@ -67,15 +67,15 @@ func check(origin string) error {
 	return nil
 }
 
-// Handler is next for these origins too. It answers their preflights itself,
-// and marks every other answer, an error as well as a success, before next
-// writes it: a page that may not read a 401 sees a network that is broken.
+// Handler opens next to these origins. It answers their preflights itself, and
+// marks every other answer, errors included, before next writes it: to a page
+// that may not read a 401, it looks like a network failure.
 //
-// At the path guard and below it gateways ask whether a request may pass. A
-// preflight gets the answer of next there: a gateway would take 204 for a yes.
+// At the path guard and below it, gateways ask whether a request may pass. There
+// next answers a preflight: a gateway would take 204 for a yes.
 //
-// The first page of another origin that may not read its answer is a warning in
-// the log: the page is told nothing but that the network failed.
+// The first page of another origin that may not read its answer is logged as a
+// warning: all that the page sees is a network failure.
 func (o Origins) Handler(next http.Handler, guard string, log *slog.Logger) http.Handler {
 	anyOrigin := slices.Equal(o, Origins{"*"})
 	var warned atomic.Bool
@@ -114,8 +114,8 @@ func (o Origins) Handler(next http.Handler, guard string, log *slog.Logger) http
 }
 
 // readsAcross says whether a script of another origin wants to read the answer,
-// as the browser says (https://www.w3.org/TR/fetch-metadata/). Origin alone does
-// not tell: it is also sent with a page's own requests, and with links and forms.
+// according to the browser (https://www.w3.org/TR/fetch-metadata/). Origin alone
+// does not show it: a page's own requests, links and forms also send it.
 func readsAcross(r *http.Request) bool {
 	return r.Header.Get("Sec-Fetch-Mode") == "cors" && r.Header.Get("Sec-Fetch-Site") != "same-origin"
 }

@@ -1,5 +1,5 @@
-// Package envflag gives each flag of a program a twin in the environment, and
-// warns of what looks like one and is none.
+// Package envflag lets each flag of a program be set by a variable in the
+// environment, its twin, and warns of variables that look like one but are not.
 package envflag
 
 import (
@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// Env is the environment. Getenv is [os.Getenv], and Prefix is what the names of
-// the twins begin with.
+// Env is the environment. Getenv is [os.Getenv], and the names of the twins
+// begin with Prefix.
 type Env struct {
 	Prefix string
 	Getenv func(string) string
@@ -19,17 +19,17 @@ type Env struct {
 	known []string // the names that are read
 }
 
-// Get is the value of a variable that is no flag's twin, or empty.
+// Get returns the value of a variable that is no flag's twin, or "".
 func (e *Env) Get(name string) string {
 	e.known = append(e.known, name)
 	return e.Getenv(name)
 }
 
-// Parse parses args and then, for each flag that they do not give, its twin in
-// the environment: prefix and the flag's name in capitals, APP_TOKEN_TTL for
-// -token-ttl. A twin that is empty counts as not there, and one whose flag is
-// given does not count. Whatever is left after the flags is an error. An error
-// is one line that names the flag or the variable.
+// Parse parses args and then, for each flag that is not among them, its twin in
+// the environment: the prefix and the flag's name in capitals, APP_TOKEN_TTL for
+// -token-ttl. An empty twin counts as unset, and a given flag overrides its twin.
+// An argument after the flags is an error. An error is one line that names the
+// flag or the variable.
 func (e *Env) Parse(flags *flag.FlagSet, args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return e.unknownFlag(flags, err)
@@ -57,8 +57,8 @@ func (e *Env) twin(flag string) string {
 	return e.Prefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// unknownFlag is the error of package flag or, if that is of a flag that there is
-// not, one that says which was probably meant.
+// unknownFlag returns the error of package flag or, if the flag does not exist,
+// one that says which was probably meant.
 func (e *Env) unknownFlag(flags *flag.FlagSet, err error) error {
 	name, unknown := strings.CutPrefix(err.Error(), "flag provided but not defined: -")
 	if !unknown {
@@ -75,8 +75,8 @@ func (e *Env) unknownFlag(flags *flag.FlagSet, err error) error {
 	return fmt.Errorf("unknown flag -%s (-h lists the flags)", name)
 }
 
-// unknownArgument is the error of an argument behind the flags. One behind a
-// flag that is true or false was meant as its value.
+// unknownArgument is the error for an argument after the flags. One after a
+// boolean flag was meant as its value.
 func unknownArgument(flags *flag.FlagSet, before []string) error {
 	hint := "(-h lists the flags)"
 	if n := len(before); n > 0 {
@@ -90,9 +90,9 @@ func unknownArgument(flags *flag.FlagSet, before []string) error {
 	return fmt.Errorf("unknown argument %q %s", flags.Arg(0), hint)
 }
 
-// Warn warns, once Parse is done, of each variable in environ whose name begins
-// with the prefix and is not read, and says which was probably meant. Values are
-// not told: they may be secrets.
+// Warn warns, after Parse, of each variable in environ whose name begins with the
+// prefix but is not read, and says which one was probably meant. It logs no
+// values: they may be secrets.
 func (e *Env) Warn(log *slog.Logger, environ []string) {
 	for _, pair := range environ {
 		name, _, _ := strings.Cut(pair, "=")
@@ -107,8 +107,8 @@ func (e *Env) Warn(log *slog.Logger, environ []string) {
 	}
 }
 
-// nearest is the one of the names that is most like name, or empty if none is.
-// Two are alike if at most a third of their letters differ, or one is a part of
+// nearest returns the one of the names most like name, or "" if none is like it.
+// Two are alike if at most a third of their letters differ, or if one contains
 // the other.
 func (e *Env) nearest(name string, names []string) (nearest string) {
 	bare := func(name string) string {
@@ -126,8 +126,8 @@ func (e *Env) nearest(name string, names []string) (nearest string) {
 	return nearest
 }
 
-// distance is how many letters are to be added, left out or changed to make b
-// of a (Levenshtein's).
+// distance is how many letters must be added, removed or changed to turn a into
+// b (the Levenshtein distance).
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

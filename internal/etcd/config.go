@@ -10,9 +10,9 @@ import (
 	"strings"
 )
 
-// Config says where etcd is, and who asks. Endpoints are URLs separated by commas;
-// CA, Cert and Key are PEM files, or empty. PasswordFile holds the password
-// instead of Password, with or without a line's end.
+// Config says where etcd is, and how to log in to it. Endpoints are URLs separated
+// by commas; CA, Cert and Key are PEM files, or empty. PasswordFile holds the
+// password instead of Password, with or without a newline at the end.
 type Config struct {
 	Endpoints      string
 	Prefix         string
@@ -23,8 +23,8 @@ type Config struct {
 
 const defaultPrefix = "/simple-oauth2/"
 
-// Flags adds the flags to be read into c. User and password are read from the
-// environment alone: a command line is seen by everybody on the machine.
+// Flags adds the flags, which are read into c. User and password are read only
+// from the environment: everybody on the machine can see a command line.
 func (c *Config) Flags(flags *flag.FlagSet, getenv func(string) string) {
 	flags.StringVar(&c.Endpoints, "etcd", "", "`URLs`, separated by commas, of the etcd members that store the tokens of all replicas;\nset user and password with OAUTH2_ETCD_USER and OAUTH2_ETCD_PASSWORD or\nOAUTH2_ETCD_PASSWORD_FILE, only in the environment")
 	flags.StringVar(&c.Prefix, "etcd-prefix", defaultPrefix, "`prefix` of the keys in etcd")
@@ -35,7 +35,7 @@ func (c *Config) Flags(flags *flag.FlagSet, getenv func(string) string) {
 	c.PasswordFile = getenv("OAUTH2_ETCD_PASSWORD_FILE")
 }
 
-// password is read anew each time: a file may have another one by then.
+// password reads the file each time, as its content may have changed.
 func (c *Config) password() (string, error) {
 	if c.PasswordFile == "" {
 		return c.Password, nil
@@ -70,10 +70,10 @@ func (c *Config) tls() (*tls.Config, error) {
 	return config, nil
 }
 
-// On says whether there is an etcd.
+// On says whether etcd is used.
 func (c *Config) On() bool { return c.Endpoints != "" }
 
-// Check says what in the flags does not go together.
+// Check returns an error if the flags do not go together.
 func (c *Config) Check() error {
 	switch {
 	case (c.Cert == "") != (c.Key == ""):

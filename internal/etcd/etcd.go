@@ -1,44 +1,44 @@
 // Package etcd keeps tokens in an etcd cluster, so that many replicas of a
 // service share them and a restart loses none.
 //
-// Each replica holds all live tokens in its own memory, filled by a list of the
-// prefix and kept fresh by a watch from the list's revision on: a look-up
-// of a known token costs no network. An unknown one is asked for in etcd,
-// together with the others that wait, before it is refused.
+// Each replica holds all live tokens in its own memory. It lists the prefix once,
+// and then watches it from the list's revision on, so that a look-up of a known
+// token needs no network. For an unknown one it asks etcd, together with the
+// others that are waiting, before it refuses the token.
 //
-// A token lives at prefix + the SHA-256 of the token in hex; the value is the
-// record in JSON. An etcd lease deletes it soon after its lifetime; what decides
-// about its end is the record.
+// A token's key is the prefix and the SHA-256 of the token in hex; its value is
+// the record in JSON. An etcd lease deletes it soon after its lifetime, but the
+// record decides when the token ends.
 //
 // # Why a revoked token stays revoked
 //
 // A request to etcd may arrive late, twice or out of order: a member that was
-// paused, or a network that held the request back, delivers it when nobody
-// waits for it any more. Each write is therefore a transaction, which etcd
-// orders among all others, and each copy of a write finds out by itself that it
-// is late:
+// paused, or a network that held the request back, may deliver it when nobody
+// is waiting for it any more. So each write is a transaction, which etcd orders
+// among all others, and each copy of a write finds out for itself that it is
+// late:
 //
-//   - Put writes a key only if the key is not there. A copy of a put that comes
-//     later finds the key and writes nothing.
-//   - Delete keeps the key. It replaces the value by a tombstone, under the lease
-//     that the key has, and only if the key is there. A put that comes after the
+//   - Put writes a key only if it does not exist. A later copy of the put finds
+//     the key and writes nothing.
+//   - Delete keeps the key. It replaces the value with a tombstone, under the
+//     key's lease, and only if the key exists. A put that arrives after the
 //     revocation finds the tombstone.
 //   - When the lease ends, etcd deletes the key and forgets the lease in one
-//     step. A put that comes after that names a lease that etcd does not know, and
-//     etcd refuses it. Leases are not extended, and IDs are not reused.
+//     step. A put that arrives after that names a lease that etcd does not know,
+//     and etcd refuses it. Leases are not extended, and IDs are not reused.
 //
 // Nobody knows a token before its put was answered, so a revocation that finds
 // no key has nothing to end, and writes nothing.
 //
 // A memory may be behind etcd, but it does not go back: a replica that has
-// revoked a token takes it from no list and no event of before the revocation.
-// And a replica knows how far behind it is: it says that it reaches etcd only
-// if, within the last second, its watch has told it all that etcd had
+// revoked a token does not take it back from a list or an event older than the
+// revocation. And a replica knows how far behind it is: it says that it can reach
+// etcd only if, within the last second, its watch has delivered all that etcd had
 // committed. See catchUp.
 //
-// Replicas of a release that deleted the keys of revoked tokens may run beside
-// this one during an update. They read a tombstone as a token whose time is
-// over; but the rule above holds only when none of them is left.
+// During an update, replicas of a release that deleted the keys of revoked tokens
+// may run alongside this one. They read a tombstone as an expired token; but the
+// rule above holds only once none of them is left.
 package etcd
 
 import (
@@ -63,27 +63,27 @@ import (
 type Store struct {
 	gateway   *gateway
 	prefix    string
-	memory    tokens.Memory // written by the mirror alone, so that it is never newer than its revision says; Delete may run ahead
+	memory    tokens.Memory // written only by the mirror, so that it is never newer than its revision says; Delete may run ahead
 	log       *slog.Logger
 	questions chan question
 
 	mu      sync.Mutex
-	at      header               // what the memory is at; revision 0 is before a list
+	at      header               // the state of the memory; revision 0 is before the first list
 	moved   chan struct{}        // closed when at changes
-	revoked map[tokens.Key]int64 // by this replica, at revisions that the memory is not at yet
+	revoked map[tokens.Key]int64 // by this replica, at revisions that the memory has not reached yet
 	up      bool
 	lost    error     // why etcd cannot be reached
-	fresh   time.Time // what etcd had committed by then is in the memory
+	fresh   time.Time // the memory has everything that etcd had committed by then
 
 	leaseMu  sync.Mutex
 	lease    lease
 	granting *grant
 }
 
-// New is a store that is up once Run has listed what is in etcd. An endpoint
-// that is reached and refuses, by its certificate or the password say, or that
-// is http where https was said, is an error; one that cannot be reached yet is
-// not.
+// New returns a store that is up once Run has listed what is in etcd. It is an
+// error if an endpoint refuses the connection, for its certificate or password
+// say, or speaks http where https is configured; it is none if an endpoint cannot
+// be reached yet.
 func New(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 	g, err := newGateway(c)
 	if err != nil {
@@ -108,7 +108,7 @@ func New(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 			defer cancel()
 			_, err := s.now(ctx, endpoint)
 			if hungUp(err) {
-				time.Sleep(100 * time.Millisecond) // a member that hung up because it died refuses by then
+				time.Sleep(100 * time.Millisecond) // if the member hung up because it died, it refuses by then
 				_, err = s.now(ctx, endpoint)
 			}
 			if hungUp(err) {
@@ -128,7 +128,7 @@ func New(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 }
 
 // hungUp says whether the other side closed the connection without an answer:
-// as an end of file, or as a reset if it had not read all that was sent.
+// an end of file, or a reset if it had not read everything.
 func hungUp(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) }
 
 // Put keeps a record under a key that was never used. It returns nil once etcd
@@ -139,7 +139,7 @@ func (s *Store) Put(ctx context.Context, key tokens.Key, record *tokens.Record) 
 		return err
 	}
 	limit := patience
-	if s.isLost() { // it may be back, but is not worth the whole wait
+	if s.isLost() { // etcd may be back, but is not worth the whole wait
 		limit = patience / 2
 	}
 	within, cancel := context.WithTimeout(ctx, limit)
@@ -159,8 +159,8 @@ func (s *Store) Put(ctx context.Context, key tokens.Key, record *tokens.Record) 
 	return s.outcome(ctx, "could not store a token in etcd", err)
 }
 
-// put writes a key that is not there. Where it is there with the same value,
-// another copy of this put has written it.
+// put writes a key that does not exist. If it exists with the same value, another
+// copy of this put has written it.
 func (s *Store) put(ctx context.Context, key tokens.Key, value []byte, lease int64) error {
 	name := s.keyOf(key)
 	var answer transaction
@@ -178,7 +178,7 @@ func (s *Store) put(ctx context.Context, key tokens.Key, value []byte, lease int
 	return nil
 }
 
-// value is a record as it is written in etcd, under introspection's names.
+// value is a record as it is stored in etcd, with the names of introspection.
 type value struct {
 	Username string `json:"username"`
 	Scope    string `json:"scope,omitempty"`
@@ -188,12 +188,12 @@ type value struct {
 	Credential []byte `json:"credential"`
 }
 
-// tombstone is the value of a revoked token. To a replica of a release that
-// knows no tombstones it is a token whose time is over.
+// tombstone is the value of a revoked token. A replica of a release that knows
+// no tombstones reads it as an expired token.
 var tombstone = []byte(`{"username":"-","iat":0,"exp":0}`)
 
-// Delete ends a token, everywhere. It returns nil once etcd has committed that,
-// and it is true here.
+// Delete ends a token, everywhere. It returns nil once etcd has committed that
+// and this replica knows it.
 func (s *Store) Delete(ctx context.Context, key tokens.Key) error {
 	name := s.keyOf(key)
 	var answer transaction
@@ -226,7 +226,7 @@ type transaction struct {
 	} `json:"responses"`
 }
 
-// found is what the transaction read, one range after the other.
+// found returns what the transaction read, one range after the other.
 func (t transaction) found() (all []keyValue) {
 	for _, response := range t.Responses {
 		all = append(all, response.Range.KVs...)
@@ -234,7 +234,7 @@ func (t transaction) found() (all []keyValue) {
 	return all
 }
 
-// outcome is what the service is told of an error, whose own words go to the log.
+// outcome logs an error, and returns the one that the service gets to see.
 func (s *Store) outcome(ctx context.Context, what string, err error) error {
 	if err == nil {
 		return nil
@@ -245,8 +245,8 @@ func (s *Store) outcome(ctx context.Context, what string, err error) error {
 	return tokens.ErrUnavailable
 }
 
-// Find returns the record of a live token, or nil. Only a token that the memory
-// does not have is asked for in etcd.
+// Find returns the record of a live token, or nil. It asks etcd only for a token
+// that the memory does not have.
 func (s *Store) Find(ctx context.Context, key tokens.Key) (*tokens.Record, error) {
 	if record, _ := s.memory.Find(ctx, key); record != nil {
 		return record, nil
@@ -254,16 +254,16 @@ func (s *Store) Find(ctx context.Context, key tokens.Key) (*tokens.Record, error
 	s.mu.Lock()
 	_, revoked := s.revoked[key]
 	s.mu.Unlock()
-	if revoked { // known without etcd, which may be out of reach just now
+	if revoked { // no need to ask etcd, which may be unreachable just now
 		return nil, nil
 	}
 	return s.question(ctx, key)
 }
 
-// Live is how many live tokens this replica knows.
+// Live returns how many live tokens this replica knows.
 func (s *Store) Live() int { return s.memory.Live() }
 
-// Status says whether what was in etcd has been listed, and whether etcd can
+// Status says whether the tokens in etcd have been listed, and whether etcd can
 // be reached.
 func (s *Store) Status() (up bool, lacks string) {
 	s.mu.Lock()
@@ -285,8 +285,8 @@ func (s *Store) Run(ctx context.Context) {
 
 func (s *Store) keyOf(key tokens.Key) []byte { return []byte(s.prefix + hex.EncodeToString(key[:])) }
 
-// parse is the token that a key and a value are, or nil if they are none; what
-// else is under the prefix is left alone.
+// parse returns the token of a key and its value, or nil if they are not a token:
+// other keys under the prefix are left alone.
 func (s *Store) parse(kv keyValue) (tokens.Key, *tokens.Record) {
 	key, ok := s.parseKey(kv.Key)
 	if !ok {
@@ -308,14 +308,14 @@ func (s *Store) parseKey(name []byte) (key tokens.Key, ok bool) {
 // # Leases
 
 // lease is an etcd lease for all tokens of one lifetime that are issued before
-// until: one for each would cost a login a second commit.
+// until: a lease for each would cost a login a second commit.
 type lease struct {
 	id       int64
 	lifetime time.Duration
 	until    time.Time
 }
 
-// grant is a call for a lease, on which all wait who need one.
+// grant is a request for a lease, shared by all who need one.
 type grant struct {
 	lifetime time.Duration
 	done     chan struct{} // closed when lease and err are set
@@ -323,8 +323,8 @@ type grant struct {
 	err      error
 }
 
-// leaseFor is a lease that lasts for a lifetime from now, and for a thirtieth
-// of it more at most.
+// leaseFor returns a lease that lasts for a lifetime from now, and at most a
+// thirtieth of it longer.
 func (s *Store) leaseFor(ctx context.Context, lifetime time.Duration) (int64, error) {
 	s.leaseMu.Lock()
 	if s.lease.lifetime == lifetime && time.Now().Before(s.lease.until) {
@@ -346,14 +346,14 @@ func (s *Store) leaseFor(ctx context.Context, lifetime time.Duration) (int64, er
 	}
 }
 
-// grant asks etcd for a lease. It is nobody's own call: who gives up waiting
-// does not end it for the others.
+// grant asks etcd for a lease. The request is nobody's own: a caller that stops
+// waiting does not end it for the others.
 func (s *Store) grant(g *grant) {
 	now, shared := time.Now(), max(g.lifetime/30, time.Second)
 	var answer struct {
 		ID int64 `json:"ID,string"`
 	}
-	// Some come while the answer is awaited, which takes patience at most.
+	// Some callers join while the answer is pending, for patience at most.
 	seconds := int64((g.lifetime + shared + patience + time.Second - 1) / time.Second)
 	g.err = s.gateway.ask(context.Background(), "/v3/lease/grant", map[string]any{"TTL": seconds}, &answer)
 	g.lease = lease{answer.ID, g.lifetime, now.Add(shared)}
@@ -368,7 +368,7 @@ func (s *Store) grant(g *grant) {
 	close(g.done)
 }
 
-// forget gives up a lease that etcd does not know.
+// forget drops a lease that etcd does not know.
 func (s *Store) forget(id int64) {
 	s.leaseMu.Lock()
 	defer s.leaseMu.Unlock()

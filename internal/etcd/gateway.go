@@ -18,9 +18,9 @@ import (
 	"time"
 )
 
-// patience is how long etcd may take to answer, and hedge when another endpoint
-// is asked beside the one that has not. A login has waited for its password's
-// check before, and is to be answered within five seconds.
+// patience is how long etcd may take to answer. After hedge, another endpoint is
+// asked as well. A login has already waited for its password check, and should be
+// answered within five seconds.
 const (
 	patience = 3500 * time.Millisecond
 	hedge    = 300 * time.Millisecond
@@ -41,12 +41,12 @@ type gateway struct {
 	token string // of the user
 
 	tlsMu  sync.Mutex
-	tls    *tls.Config // of the last files that were sound
-	broken string      // the error of those that are not
+	tls    *tls.Config // from the last files that were valid
+	broken string      // the error of the current files, if they are not
 }
 
-// newGateway reads the configuration's endpoints and files; its errors name the
-// flag.
+// newGateway reads the endpoints and files of the configuration; its errors name
+// the flag.
 func newGateway(c Config) (*gateway, error) {
 	g := &gateway{user: c.User, password: c.password, loadTLS: c.tls, log: slog.New(slog.DiscardHandler)}
 	if _, err := c.password(); err != nil {
@@ -56,7 +56,7 @@ func newGateway(c Config) (*gateway, error) {
 	for i, endpoint := range strings.Split(c.Endpoints, ",") {
 		u, err := url.Parse(strings.TrimSpace(endpoint))
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil {
-			// Not shown, as it may hold a password.
+			// It is not shown, as it may contain a password.
 			return nil, fmt.Errorf("-etcd: endpoint %d is not of the form http://host:2379", i+1)
 		}
 		secure = secure || u.Scheme == "https"
@@ -74,17 +74,17 @@ func newGateway(c Config) (*gateway, error) {
 			DialContext:         (&net.Dialer{Timeout: time.Second}).DialContext,
 			DialTLSContext:      g.dialTLS,
 			MaxIdleConnsPerHost: 16,
-			MaxConnsPerHost:     256, // or logins that wait for a member that hangs take all file descriptors
+			MaxConnsPerHost:     256, // or logins waiting for a hung member use up all file descriptors
 			IdleConnTimeout:     time.Minute,
 		},
-		// A redirect would lead to what nobody configured, with the user's token.
+		// A redirect would take the user's token to a host that nobody configured.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return g, nil
 }
 
-// dialTLS opens a connection by the files as they are now. Files that are broken
-// change nothing, and are told once.
+// dialTLS opens a connection with the files as they are now. Broken files change
+// nothing, and are logged once.
 func (g *gateway) dialTLS(ctx context.Context, network, addr string) (net.Conn, error) {
 	g.tlsMu.Lock()
 	config, err := g.loadTLS()
@@ -101,7 +101,7 @@ func (g *gateway) dialTLS(ctx context.Context, network, addr string) (net.Conn, 
 	return (&tls.Dialer{NetDialer: &net.Dialer{Timeout: time.Second}, Config: config}).DialContext(ctx, network, addr)
 }
 
-// apiError is an answer of etcd that is no success. Code is gRPC's.
+// apiError is an error that etcd answers with. Code is gRPC's.
 type apiError struct {
 	status  int
 	Message string `json:"message"`
@@ -115,8 +115,7 @@ func (e *apiError) Error() string {
 	return e.Message
 }
 
-// gRPC's codes that another endpoint, or a little patience, may turn into a
-// success.
+// The gRPC codes for which another endpoint, or a little patience, may help.
 const (
 	canceled          = 1
 	unknown           = 2
@@ -129,8 +128,8 @@ const (
 
 const notFound = 5
 
-// permanent says whether an error will not go away by itself: what was
-// configured is wrong.
+// permanent says whether an error will not go away on its own: something is
+// configured wrong.
 func permanent(err error) bool {
 	if api := (*apiError)(nil); errors.As(err, &api) {
 		switch api.Code {
@@ -149,10 +148,10 @@ func permanent(err error) bool {
 		errors.As(err, &alert) && alert.Op == "remote error" // a TLS alert
 }
 
-// ask calls endpoints until one has answered. Where an answer is late the next
-// is called too, without giving up the first: a member that waits for a leader
-// that is gone does not say so, and what is asked here may be done twice. The
-// error is the last one's.
+// ask calls endpoints until one answers. If an answer is late, it also calls the
+// next one, without giving up the first: a member that waits for a lost leader
+// does not say so, and every request here may be carried out twice. The error is
+// the last one's.
 func (g *gateway) ask(ctx context.Context, path string, in, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -165,7 +164,7 @@ func (g *gateway) ask(ctx context.Context, path string, in, out any) error {
 	first := g.current.Load()
 	call := func() {
 		at := first + called
-		g.current.CompareAndSwap(at-1, at) // the one before has failed, or is slow
+		g.current.CompareAndSwap(at-1, at) // the previous one has failed, or is slow
 		called++
 		go func() {
 			var r result
@@ -200,7 +199,7 @@ func (g *gateway) ask(ctx context.Context, path string, in, out any) error {
 	}
 }
 
-// call is one call at one endpoint.
+// call makes one call to one endpoint.
 func (g *gateway) call(ctx context.Context, endpoint, path string, in, out any) error {
 	response, err := g.open(ctx, endpoint, path, in)
 	if err != nil {
@@ -210,12 +209,12 @@ func (g *gateway) call(ctx context.Context, endpoint, path string, in, out any) 
 	if err := json.NewDecoder(response.Body).Decode(out); err != nil {
 		return err
 	}
-	_, err = io.Copy(io.Discard, response.Body) // so that the connection can be used again
+	_, err = io.Copy(io.Discard, response.Body) // so that the connection can be reused
 	return err
 }
 
-// open is a call whose answer is a stream. A user's token that etcd no longer
-// knows, since it was restarted say, is renewed.
+// open makes a call whose answer is a stream. It renews a user's token that etcd
+// no longer knows, after a restart of etcd say.
 func (g *gateway) open(ctx context.Context, endpoint, path string, in any) (*http.Response, error) {
 	if g.user == "" {
 		return g.post(ctx, endpoint, path, "", in)
@@ -234,14 +233,14 @@ func (g *gateway) open(ctx context.Context, endpoint, path string, in any) (*htt
 	return response, err
 }
 
-// authenticate is the token of the user, and another one than stale.
+// authenticate returns a token for the user, other than stale.
 func (g *gateway) authenticate(ctx context.Context, endpoint, stale string) (string, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.token != stale {
 		return g.token, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Second) // others wait for it, to ask other endpoints
+	ctx, cancel := context.WithTimeout(ctx, time.Second) // other calls wait for the token, to ask other endpoints
 	defer cancel()
 	password, err := g.password()
 	if err != nil {
@@ -282,7 +281,7 @@ func (g *gateway) post(ctx context.Context, endpoint, path, token string, in any
 	if response.StatusCode != http.StatusOK {
 		defer response.Body.Close()
 		failed := &apiError{status: response.StatusCode}
-		json.NewDecoder(io.LimitReader(response.Body, 64<<10)).Decode(failed) // else the status says enough
+		json.NewDecoder(io.LimitReader(response.Body, 64<<10)).Decode(failed) // if this fails, the status says enough
 		return nil, failed
 	}
 	return response, nil

@@ -14,24 +14,23 @@ import (
 	"simple-oauth2/internal/tokens"
 )
 
-// A member that hangs, or that the others have left behind, keeps its watch
-// open and says nothing, and a connection that is stuck looks the same. So each
-// beat the replica catches up with what a majority knows, and has beatTimeout to
-// do so: a revoked token is known to this watch or to the next one within a
-// second.
+// A member that hangs, or that the others have left behind, keeps the watch open
+// but sends nothing, and a stuck connection looks the same. So on each beat the
+// replica catches up with what a majority knows, within beatTimeout: this watch
+// or the next one learns of a revoked token within a second.
 const (
 	beat        = 250 * time.Millisecond
 	beatTimeout = 500 * time.Millisecond
-	quiet       = 100 * time.Millisecond // how long the watch may take to tell what is known
+	quiet       = 100 * time.Millisecond // how long the watch may take to deliver what is known
 )
 
-// header is in each of etcd's answers.
+// header is part of each answer of etcd.
 type header struct {
 	ClusterID string `json:"cluster_id"`
 	Revision  int64  `json:"revision,string"`
 }
 
-// mirror keeps the memory as etcd is, by one endpoint after the other.
+// mirror keeps the memory in step with etcd, through one endpoint after the other.
 func (s *Store) mirror(ctx context.Context) {
 	failed := 0
 	for at := s.gateway.current.Load(); ctx.Err() == nil; at++ {
@@ -44,7 +43,7 @@ func (s *Store) mirror(ctx context.Context) {
 		if errors.Is(err, errCompacted) || errors.Is(err, errWentBack) {
 			s.log.Info("listing the tokens again", "reason", err)
 			s.setRevision(header{})
-			at-- // the endpoint is well
+			at-- // nothing is wrong with the endpoint
 			continue
 		}
 		if watched {
@@ -60,7 +59,7 @@ func (s *Store) mirror(ctx context.Context) {
 	}
 }
 
-// setLost says that no endpoint can be followed, or with nil that one can.
+// setLost notes why no endpoint can be followed, or with nil that one can.
 func (s *Store) setLost(err error) {
 	s.mu.Lock()
 	was := s.lost
@@ -81,7 +80,7 @@ func (s *Store) isLost() bool {
 	return s.lost != nil
 }
 
-// setRevision says what revision of which cluster the memory is at.
+// setRevision notes which revision of which cluster the memory has reached.
 func (s *Store) setRevision(at header) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -107,8 +106,8 @@ var (
 	errBehind    = errors.New("the watch has not seen a key that was written")
 )
 
-// follow lists, if it must, and watches one endpoint until that fails. It calls
-// watched once it watches.
+// follow watches one endpoint until that fails, and lists it first if necessary.
+// It calls watched once the watch is open.
 func (s *Store) follow(ctx context.Context, endpoint string, watched func()) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -139,17 +138,17 @@ func (s *Store) follow(ctx context.Context, endpoint string, watched func()) err
 	return err
 }
 
-// setFresh says that the memory has all that etcd had committed at a time.
+// setFresh notes that the memory has everything that etcd had committed by then.
 func (s *Store) setFresh(at time.Time) {
 	s.mu.Lock()
 	s.fresh = at
 	s.mu.Unlock()
 }
 
-// catchUp returns nil once the watch has told all that the cluster knew when
-// catchUp began. A watch tells nothing of what is written outside the prefix, by
-// somebody else say: where it seems to be behind, catchUp writes a key that the
-// watch must tell. A watch that tells nothing for beatTimeout is an error.
+// catchUp returns nil once the watch has delivered everything that the cluster
+// knew when catchUp began. A watch sees no writes outside the prefix, by other
+// programs say: if it seems to be behind, catchUp writes a key that the watch must
+// deliver. A watch that delivers nothing for beatTimeout is an error.
 func (s *Store) catchUp(ctx context.Context, endpoint string) error {
 	asked := time.Now()
 	now, err := s.beat(ctx, endpoint)
@@ -173,8 +172,8 @@ func (s *Store) catchUp(ctx context.Context, endpoint string) error {
 	return nil
 }
 
-// reaches waits until the memory is at a revision, and says whether it came
-// there. It gives up when the memory has not moved for patience.
+// reaches waits until the memory has reached a revision, and says whether it has.
+// It gives up when the memory has not moved for patience.
 func (s *Store) reaches(ctx context.Context, revision int64, patience time.Duration) bool {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
@@ -196,8 +195,8 @@ func (s *Store) reaches(ctx context.Context, revision int64, patience time.Durat
 	}
 }
 
-// beat asks an endpoint for something to which a majority must consent: where
-// the cluster is.
+// beat asks an endpoint for the cluster's revision, which a majority must
+// confirm.
 func (s *Store) beat(ctx context.Context, endpoint string) (header, error) {
 	ctx, cancel := context.WithTimeout(ctx, beatTimeout)
 	defer cancel()
@@ -211,7 +210,7 @@ func (s *Store) beat(ctx context.Context, endpoint string) (header, error) {
 	return now, err
 }
 
-// now is where the cluster is, by a read that is linearizable.
+// now returns the cluster's revision, with a linearizable read.
 func (s *Store) now(ctx context.Context, endpoint string) (header, error) {
 	var answer struct {
 		Header header `json:"header"`
@@ -223,7 +222,7 @@ func (s *Store) now(ctx context.Context, endpoint string) (header, error) {
 	return answer.Header, err
 }
 
-// end is the first key behind the prefix.
+// end returns the first key after the prefix.
 func (s *Store) end() []byte {
 	end := bytes.TrimRight([]byte(s.prefix), "\xff")
 	if len(end) == 0 {
@@ -233,7 +232,7 @@ func (s *Store) end() []byte {
 	return end
 }
 
-// list makes the memory what etcd holds at one revision, page by page.
+// list fills the memory with what etcd holds at one revision, page by page.
 func (s *Store) list(ctx context.Context, endpoint string) error {
 	const page = 10_000
 	listed := make(map[tokens.Key]*tokens.Record)
@@ -264,8 +263,8 @@ func (s *Store) list(ctx context.Context, endpoint string) error {
 			break
 		}
 	}
-	// At once, and only now: what others revoked since the first page is live in
-	// this list, until the watch tells.
+	// All at once, and only now: tokens that others have revoked since the first
+	// page are live in this list, until the watch says otherwise.
 	for key, record := range listed {
 		s.keep(key, record)
 	}
@@ -278,9 +277,9 @@ func (s *Store) list(ctx context.Context, endpoint string) error {
 	return nil
 }
 
-// watch takes over what changes after the memory's revision. It watches from
-// that revision on, not from the next one: if etcd has just compacted to the
-// next one and that was a revocation, older releases tell neither of them
+// watch applies what changes after the memory's revision. It watches from that
+// revision on, not from the next one: if the next one was a revocation and etcd
+// has just compacted to it, older releases of etcd report neither
 // (https://github.com/etcd-io/etcd/issues/18089).
 func (s *Store) watch(ctx context.Context, endpoint string, watched func()) error {
 	stream, err := s.gateway.open(ctx, endpoint, "/v3/watch", map[string]any{"create_request": map[string]any{
@@ -324,7 +323,7 @@ func (s *Store) watch(ctx context.Context, endpoint string, watched func()) erro
 			s.setLost(nil)
 			watched()
 			continue
-		case len(result.Events) == 0: // all is told up to here
+		case len(result.Events) == 0: // everything up to here was delivered
 			s.setRevision(result.Header)
 			continue
 		}
@@ -338,7 +337,7 @@ func (s *Store) watch(ctx context.Context, endpoint string, watched func()) erro
 				s.memory.Delete(ctx, key)
 			}
 		}
-		// Not the header's, which may be ahead of what this watch was told.
+		// Not the header's revision, which may be ahead of this watch.
 		s.setRevision(header{result.Header.ClusterID, result.Events[len(result.Events)-1].KV.ModRevision})
 	}
 }

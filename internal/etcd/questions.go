@@ -8,16 +8,17 @@ import (
 	"simple-oauth2/internal/tokens"
 )
 
-// A flood of tokens that nobody knows becomes one request to etcd at a time, a
-// hundred a second at most, for up to mostAtOnce tokens each (etcd takes 128
-// operations). What waits beyond mostQuestions is told to come again.
+// A flood of unknown tokens becomes one request to etcd at a time, at most a
+// hundred a second, for up to mostAtOnce tokens each (etcd allows 128 operations).
+// When mostQuestions are waiting, the next is refused as unavailable.
 const (
 	mostAtOnce    = 100
 	mostQuestions = 1000
 	pause         = 10 * time.Millisecond
 )
 
-// question is a token that the memory does not have, and where the answer goes.
+// question is a token that the memory does not have, and the channel for the
+// answer.
 type question struct {
 	key    tokens.Key
 	answer chan<- answer
@@ -28,8 +29,8 @@ type answer struct {
 	err    error
 }
 
-// question asks etcd for a token. The memory is not changed by it: that is the
-// watch's, which knows what came after.
+// question asks etcd for a token. It does not change the memory: only the watch
+// does, which knows what came later.
 func (s *Store) question(ctx context.Context, key tokens.Key) (*tokens.Record, error) {
 	if s.isLost() {
 		return nil, tokens.ErrUnavailable
@@ -50,7 +51,7 @@ func (s *Store) question(ctx context.Context, key tokens.Key) (*tokens.Record, e
 	}
 }
 
-// answer answers the questions until ctx ends.
+// answer answers questions until ctx ends.
 func (s *Store) answer(ctx context.Context) {
 	for {
 		var batch []question
@@ -79,7 +80,7 @@ func (s *Store) answer(ctx context.Context) {
 	}
 }
 
-// lookUp is the live record of each, or nil.
+// lookUp returns the live record of each token, or nil.
 func (s *Store) lookUp(ctx context.Context, batch []question) ([]*tokens.Record, error) {
 	var ranges []any
 	for _, q := range batch {
@@ -101,15 +102,15 @@ func (s *Store) lookUp(ctx context.Context, batch []question) ([]*tokens.Record,
 	return records, nil
 }
 
-// keyValue is etcd's.
+// keyValue is a key and its value, as etcd sends them.
 type keyValue struct {
 	Key         []byte `json:"key"`
 	Value       []byte `json:"value"`
 	ModRevision int64  `json:"mod_revision,string"`
 }
 
-// record is the record that the value holds, or nil if it holds none, as a
-// tombstone does.
+// record returns the record in the value, or nil if there is none, as in a
+// tombstone.
 func (kv keyValue) record() *tokens.Record {
 	var v value
 	if json.Unmarshal(kv.Value, &v) != nil || v.Username == "" || len(v.Credential) != len(tokens.Credential{}) {

@@ -1,12 +1,11 @@
-// Package form reads the form in the body of a request, and only there, more
-// strictly than net/http: a form that is in any way broken, or that says one
-// thing twice, is refused whole, so that nobody is ever logged in by half of
-// one.
+// Package form reads the form in the body of a request, and nowhere else. It is
+// stricter than net/http: a form that is in any way broken, or that repeats a
+// field, is refused as a whole, so that nobody is ever logged in by half a form.
 //
 // The memory that forms take is bounded, whatever is sent. A form of up to 4 KiB
-// is read at once. The larger ones share 32 places, and wait up to 5 seconds
-// for one; a slow sender of a large form delays large forms alone. Nothing of a
-// body is kept but the fields that are asked for, of 8 KiB together.
+// is read at once. Larger ones share 32 places, and wait up to 5 seconds for one;
+// a slow sender of a large form delays only large forms. Of a body, only the
+// requested fields are kept, up to 8 KiB together.
 package form
 
 import (
@@ -21,9 +20,9 @@ import (
 	"strings"
 )
 
-// A Fault is one thing that is wrong with a form, as an entry of the list that
-// FastAPI answers with status 422. Loc is "body" and the field's name. Input is
-// null but where the caller knows that what was sent is no secret.
+// A Fault is one thing that is wrong with a form: an entry of the list that
+// FastAPI sends with status 422. Loc is "body" and the field's name. Input is
+// null unless the caller knows that what was sent is no secret.
 type Fault struct {
 	Type  string            `json:"type"`
 	Loc   []string          `json:"loc"`
@@ -31,17 +30,17 @@ type Fault struct {
 	Input any               `json:"input"`
 	Ctx   map[string]string `json:"ctx,omitempty"`
 
-	noForm bool // there was none to have the field
+	noForm bool // the field is missing because there was no form
 }
 
-// Error makes a Fault an error. It holds nothing of what the client sent.
+// Error makes a Fault an error. It contains nothing that the client sent.
 func (f Fault) Error() string { return strings.Join(f.Loc, ".") + ": " + f.Msg }
 
-// Faults are all that is wrong with a form.
+// Faults is everything that is wrong with a form.
 type Faults []Fault
 
-// Error is the errors of all, in a line. Where there was no form, it says what
-// is one.
+// Error is the errors of all faults, in one line. If there was no form, it says
+// what a form is.
 func (f Faults) Error() string {
 	var sentences []string
 	for _, fault := range f {
@@ -53,12 +52,12 @@ func (f Faults) Error() string {
 	return strings.Join(sentences, "; ")
 }
 
-// Fields are the fields of a form that were asked for and sent.
+// Fields are the requested fields that were sent.
 type Fields []field
 
 type field struct{ name, value string }
 
-// Get is the value of a field; one that was not sent is "".
+// Get returns the value of a field, or "" if it was not sent.
 func (f Fields) Get(name string) string {
 	for _, field := range f {
 		if field.name == name {
@@ -70,18 +69,18 @@ func (f Fields) Get(name string) string {
 
 const urlencoded = "application/x-www-form-urlencoded"
 
-// maxOthers is how many fields may be sent that were not asked for.
+// maxOthers is how many fields may be sent that were not requested.
 const maxOthers = 1000
 
 // Parse returns those of the named fields that are in the form in r's body,
 // which may be application/x-www-form-urlencoded or multipart/form-data. With any
-// other type of body, or none, there are no fields. Fields not named are ignored
-// (RFC 6749 3.2), but must be as sound.
+// other type of body, or none, there are no fields. Other fields are ignored
+// (RFC 6749 3.2), but must be well-formed too.
 //
-// The error is a Fault for a malformed form, a field sent twice, fields that are
-// too long and a file, an *http.MaxBytesError for a body of more than limit
-// bytes, and ErrBusy. The fault names a field only if the caller did: any other
-// name is the client's own text.
+// The error is a Fault for a malformed form, a repeated field, fields that are
+// too long, or a file; an *http.MaxBytesError for a body of more than limit
+// bytes; or ErrBusy. The fault names a field only if the caller did: any other
+// name is text from the client.
 func Parse(r *http.Request, limit int64, names ...string) (Fields, error) {
 	mediaType, params := r.Header.Get("Content-Type"), map[string]string(nil)
 	if mediaType != urlencoded {
@@ -114,7 +113,7 @@ func Parse(r *http.Request, limit int64, names ...string) (Fields, error) {
 	return form.fields, nil
 }
 
-// Missing is a Fault for each of the names that was not sent or is empty.
+// Missing returns a Fault for each of the names that was not sent or is empty.
 func Missing(fields Fields, names ...string) (faults []Fault) {
 	for _, name := range names {
 		if fields.Get(name) == "" {
@@ -124,7 +123,7 @@ func Missing(fields Fields, names ...string) (faults []Fault) {
 	return faults
 }
 
-// Mismatch is a Fault for a field that is no secret and does not match a pattern.
+// Mismatch returns a Fault for a field, no secret, that does not match a pattern.
 func Mismatch(name, value, pattern string) Fault {
 	return Fault{Type: "string_pattern_mismatch", Loc: []string{"body", name}, Msg: "String should match pattern '" + pattern + "'",
 		Input: value, Ctx: map[string]string{"pattern": pattern}}
@@ -137,11 +136,11 @@ type collector struct {
 	names  []string
 	fields Fields
 	length int             // of the fields
-	others map[string]bool // that were sent and not asked for
+	others map[string]bool // sent but not requested
 }
 
-// parseURLEncoded takes what url.ParseQuery takes, without the detour through a
-// map of lists.
+// parseURLEncoded accepts what url.ParseQuery accepts, without the detour through
+// a map of lists.
 func (c *collector) parseURLEncoded(read []byte) error {
 	for text := string(read); text != ""; {
 		var pair string
@@ -164,7 +163,7 @@ func (c *collector) parseURLEncoded(read []byte) error {
 func (c *collector) parseMultipart(parts *multipart.Reader) error {
 	for {
 		part, err := parts.NextRawPart()
-		if err == io.EOF { // wrapped, it would mean that the last boundary is missing
+		if err == io.EOF { // not errors.Is: a wrapped EOF means that the last boundary is missing
 			return nil
 		}
 		if err != nil {
@@ -196,7 +195,7 @@ func (c *collector) add(name, value string) error {
 		if c.length += len(value); c.length > longest {
 			return c.fault(name, "Fields must not be longer than 8192 bytes together")
 		}
-		c.fields = append(c.fields, field{c.names[i], strings.Clone(value)}) // the value is a part of the whole body
+		c.fields = append(c.fields, field{c.names[i], strings.Clone(value)}) // or the value would keep the whole body
 		return nil
 	}
 	if len(c.others) == maxOthers {
@@ -219,7 +218,7 @@ func (c *collector) fault(name, msg string) error {
 
 var malformed = Fault{Type: "value_error", Loc: []string{"body"}, Msg: "Malformed form"}
 
-// broken leaves out the parser's own words, which quote the body.
+// broken drops the parser's own text, which quotes the body.
 func broken(err error) error {
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 		return tooLarge

@@ -8,17 +8,17 @@ import (
 	"time"
 )
 
-// ErrBusy is the error of a large form that had to wait too long for a place.
+// ErrBusy is the error for a large form that waited too long for a place.
 var ErrBusy = errors.New("too many large forms are being read")
 
 const (
-	small    = 4 << 10 // bytes of a body that are read without a place
+	small    = 4 << 10 // bytes of a body that can be read without a place
 	patience = 5 * time.Second
 )
 
-// places are where large forms are read, with a buffer each: no more of them at
-// a time than this, whatever is sent and however slowly. They are taken in the
-// order in which they were asked for.
+// places are the buffers in which large forms are read: no more than these at a
+// time, whatever is sent and however slowly. They are given out in the order in
+// which they were requested.
 var places = newPlaces()
 
 func newPlaces() chan *bytes.Buffer {
@@ -29,8 +29,8 @@ func newPlaces() chan *bytes.Buffer {
 	return places
 }
 
-// read returns the body, and a function that is to be called when it is no
-// longer needed. The error may be an *http.MaxBytesError and ErrBusy.
+// read returns the body, and a function to call when it is no longer needed. The
+// error may be an *http.MaxBytesError or ErrBusy.
 func read(r *http.Request, limit int64) (text []byte, done func(), err error) {
 	body := http.MaxBytesReader(nil, r.Body, limit)
 	if length := r.ContentLength; length >= 0 && length <= small {
@@ -39,7 +39,7 @@ func read(r *http.Request, limit int64) (text []byte, done func(), err error) {
 		return text, func() {}, err
 	}
 	var head bytes.Buffer
-	if r.ContentLength < 0 { // it was not said
+	if r.ContentLength < 0 { // unknown
 		_, err := head.ReadFrom(io.LimitReader(body, small+1))
 		if err != nil || head.Len() <= small {
 			return head.Bytes(), func() {}, err

@@ -4,15 +4,14 @@
 // 200, refuses it on 401 and 403, fails on anything else, and copies headers of
 // the answer to the request.
 //
-// The headers are Remote-User, Remote-Name, Remote-Email and Remote-Scope, as
-// Authelia names them. All four are in each answer, and one that is not known is
-// empty: a gateway that copies what is there would otherwise let the client's
-// own through.
+// The headers are Remote-User, Remote-Name, Remote-Email and Remote-Scope, named
+// as in Authelia. Each answer has all four, and an unknown one is empty: if it
+// were missing, a gateway that copies what it finds would let the client's own
+// header through.
 //
-// A value is the text itself if that is printable ASCII without "%". Each other
-// byte of its UTF-8 is %XX, and so is a space at either end, which would not
-// arrive: percent-decoding gives the text back, and two texts never become the
-// same value.
+// In a value, "%", each byte that is not printable ASCII, and a space at either
+// end, which would get lost, become %XX: percent-decoding restores the text, and
+// two texts never become the same value.
 package gateway
 
 import (
@@ -23,14 +22,14 @@ import (
 	"strings"
 )
 
-// ErrScope is the error of a query that does not say which scopes are needed.
+// ErrScope is the error for a query that does not say which scopes are needed.
 var ErrScope = errors.New("The scope in the query is empty or malformed")
 
-// Scopes are the scopes that a query asks for: all that stand in its scope
-// parameters, separated by spaces. The error is ErrScope for a query that is
-// malformed, even elsewhere, and for a scope that is empty or has characters that
-// RFC 6749 3.3 does not allow. A mistake in a gateway's configuration then
-// refuses everybody, rather than nobody.
+// Scopes returns the scopes that a query asks for: all those in its scope
+// parameters, separated by spaces. The error is ErrScope if any part of the query
+// is malformed, or if a scope is empty or has characters that RFC 6749 3.3 does
+// not allow. So a mistake in a gateway's configuration keeps everybody out, rather
+// than nobody.
 func Scopes(query string) (scopes []string, err error) {
 	if query == "" {
 		return nil, nil
@@ -51,15 +50,15 @@ func Scopes(query string) (scopes []string, err error) {
 
 func notInScope(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' }
 
-// Identity is who sent the request that a gateway asks about. Name and Email are
-// nil if they are not known.
+// Identity says who sent the request that a gateway asks about. Name and Email
+// are nil if unknown.
 type Identity struct {
 	Username    string
 	Name, Email *string
 	Scopes      []string
 }
 
-// Tell answers 200, with an empty body and the headers of an identity.
+// Tell answers 200, with an empty body and the headers for an identity.
 func Tell(w http.ResponseWriter, who Identity) {
 	header := w.Header()
 	header.Set("Remote-User", encode(who.Username))
@@ -90,12 +89,12 @@ func encode(text string) string {
 	return value.String()
 }
 
-// Handler is next as gateways need it. A status of 4xx other than 401 becomes
-// 403, since nginx makes an error of its own of any other. A request is answered
-// before its body has come, or where it never comes; net/http would wait for it.
+// Handler adapts next to gateways. A 4xx status other than 401 becomes 403, since
+// nginx turns any other into an error of its own. A request is answered before
+// its body has arrived, if it ever does; net/http would wait for it.
 func Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		http.NewResponseController(w).EnableFullDuplex() // its error is that of a recorder in tests, which has no connection
+		http.NewResponseController(w).EnableFullDuplex() // fails only in tests, with a recorder, which has no connection
 		next.ServeHTTP(refuser{w}, r)
 	})
 }

@@ -1,5 +1,5 @@
 // Package healthcheck asks a service whether it is healthy, for a container
-// that holds no curl.
+// without curl.
 package healthcheck
 
 import (
@@ -12,10 +12,10 @@ import (
 	"time"
 )
 
-// Ask returns nil if GET /healthz is answered with 200 within five seconds. It
-// connects to addr as it is listened on: without a host, or with 0.0.0.0, it is
-// this machine's. It speaks TLS to a service that does: in a container it is not
-// told the flags that the service was started with.
+// Ask returns nil if GET /healthz is answered with 200 within five seconds. Addr
+// is the address that the service listens on: without a host, or with 0.0.0.0, Ask
+// connects to this machine. It finds out whether the service speaks TLS, since in
+// a container it does not see the service's flags.
 func Ask(ctx context.Context, addr string) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -23,12 +23,12 @@ func Ask(ctx context.Context, addr string) error {
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, network, addr)
 		},
-		// The certificate names the host that clients ask for, not this
-		// address; nothing secret is sent, and nothing but the status is read.
+		// The certificate names the host that clients use, not this address;
+		// nothing secret is sent, and only the status is read.
 		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true},
 		DisableKeepAlives: true,
 	}
-	// TLS first: the service would log a plain request to its TLS as a fault.
+	// TLS first: a plain request to a TLS service would show up in its log.
 	status, err := get(ctx, transport, "https")
 	if errors.Is(err, http.ErrSchemeMismatch) || errors.As(err, new(tls.RecordHeaderError)) {
 		status, err = get(ctx, transport, "http")

@@ -1,6 +1,6 @@
 // Package introspection writes the answer of RFC 7662 2.2: what a bearer token
-// stands for. It is JSON, put together from parts: only the claims of a user have
-// characters that need more than to be copied, and they are encoded once.
+// stands for. It assembles the JSON from parts: only the claims of a user have
+// characters that need escaping, and they are encoded once.
 package introspection
 
 import (
@@ -11,10 +11,10 @@ import (
 	"simple-oauth2/internal/answer"
 )
 
-// Claims is what an answer says of a user, in JSON.
+// Claims is what an answer says about a user, in JSON.
 type Claims []byte
 
-// ClaimsOf is the claims of the user of that name.
+// ClaimsOf returns the claims of the user with that name.
 func ClaimsOf(username string) Claims {
 	return bytes.Trim(answer.Encode(struct {
 		Username string `json:"username"`
@@ -23,7 +23,7 @@ func ClaimsOf(username string) Claims {
 }
 
 // Active answers that a token is active, whose it is and what it was granted.
-// A scope is as RFC 6749 3.3 has it. Issued and expires are in Unix seconds.
+// Each scope must be one by RFC 6749 3.3. Issued and expires are in Unix seconds.
 func Active(w http.ResponseWriter, who Claims, scopes []string, issued, expires int64) {
 	body := make([]byte, 0, 192)
 	body = append(body, `{"active":true,`...)
@@ -43,5 +43,5 @@ func Active(w http.ResponseWriter, who Claims, scopes []string, issued, expires 
 	answer.Body(w, http.StatusOK, body)
 }
 
-// Inactive answers that a token is not, and nothing else.
+// Inactive answers that a token is not active, and nothing else.
 func Inactive(w http.ResponseWriter) { answer.Body(w, http.StatusOK, []byte(`{"active":false}`)) }

@@ -1,7 +1,6 @@
-// Package keypair loads a certificate and its key from files that are renewed
-// while they are in use. A pair that is broken, or whose halves do not match,
-// changes nothing. It warns once a day when the certificate expires within a
-// week.
+// Package keypair loads a certificate and its key from files that may be renewed
+// while they are in use. If a pair is broken, or its halves do not match, the old
+// one stays. When the certificate expires within a week, it warns once a day.
 package keypair
 
 import (
@@ -13,12 +12,12 @@ import (
 	"time"
 )
 
-// soon is how long before a certificate's end the warnings begin.
+// soon is how long before a certificate expires the warnings begin.
 const soon = 7 * 24 * time.Hour
 
-// Pair is a certificate chain and its key, of the PEM files Cert and Key. Flags
-// names the two flags, for the errors and the log. A nil Pair is none: there is
-// nothing to load or to warn of.
+// Pair is a certificate chain and its key, from the PEM files Cert and Key. Flags
+// names the two flags, for the errors and the log. A nil Pair has nothing to load
+// or to warn about.
 type Pair struct {
 	Cert, Key string
 	Flags     [2]string
@@ -28,11 +27,11 @@ type Pair struct {
 	warned atomic.Pointer[warning]
 }
 
-// warning is the last one, and of which certificate's end it was.
+// warning is when the last warning was, and which end of a certificate it named.
 type warning struct{ at, end time.Time }
 
-// Load reads the files. Its error names the flags, and leaves the pair that was
-// there.
+// Load reads the files. If that fails, the error names the flags, and the previous
+// pair stays.
 func (p *Pair) Load(context.Context) error {
 	if p == nil {
 		return nil
@@ -47,10 +46,10 @@ func (p *Pair) Load(context.Context) error {
 	return nil
 }
 
-// Certificate is what was loaded last.
+// Certificate returns the certificate that was loaded last.
 func (p *Pair) Certificate() *tls.Certificate { return p.loaded.Load() }
 
-// End is when the certificate ends, or the zero time if there is none.
+// End returns when the certificate expires, or the zero time if there is none.
 func (p *Pair) End() time.Time {
 	if p == nil {
 		return time.Time{}
@@ -58,8 +57,8 @@ func (p *Pair) End() time.Time {
 	return p.loaded.Load().Leaf.NotAfter
 }
 
-// WarnOfEnd warns of a certificate that ends within a week, if a day has passed
-// since the last warning of it.
+// WarnOfEnd warns if the certificate expires within a week, at most once a day
+// for each certificate.
 func (p *Pair) WarnOfEnd() {
 	if p == nil {
 		return

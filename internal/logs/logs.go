@@ -1,8 +1,8 @@
 // Package logs configures the log: its format, and lines that stay readable
 // whatever a client sends.
 //
-// Each line has one form of time, RFC 3339 in UTC with milliseconds, and
-// durations as Go writes them, in both formats.
+// In both formats, times are RFC 3339 in UTC with milliseconds, and durations are
+// as Go writes them.
 package logs
 
 import (
@@ -32,8 +32,8 @@ func (c *Config) Flags(flags *flag.FlagSet) {
 	})
 }
 
-// New returns the logger, and makes it the default one: what a package says by
-// the standard library's log then has the same format.
+// New returns the logger, and makes it the default: what a package logs with the
+// standard library's log then has the same format.
 func (c *Config) New(w io.Writer) *slog.Logger {
 	options := &slog.HandlerOptions{ReplaceAttr: oneForm}
 	log := slog.New(slog.NewTextHandler(w, options))
@@ -54,8 +54,8 @@ func oneForm(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// Exit prints an error and ends the program. If the log is JSON, the error is a
-// line of it, since its reader expects nothing else.
+// Exit prints an error and ends the program. If the log is JSON, the error is
+// too, since whatever reads it expects nothing else.
 func Exit(err error) {
 	if _, isJSON := slog.Default().Handler().(*slog.JSONHandler); isJSON {
 		slog.Error("exiting", "error", err)
@@ -65,9 +65,9 @@ func Exit(err error) {
 	os.Exit(1)
 }
 
-// Request is what a request is known by elsewhere: request_id, which is its
-// X-Request-ID, or trace_id, from its Traceparent. It is empty if neither is a
-// short word of printable ASCII.
+// Request returns the ID by which other logs know a request: request_id, which is
+// its X-Request-ID, or trace_id, from its Traceparent. It is empty if neither is
+// short and printable ASCII.
 func Request(header http.Header) slog.Attr {
 	if id := header["X-Request-Id"]; len(id) == 1 && shortWord.MatchString(id[0]) {
 		return slog.String("request_id", id[0])
@@ -85,8 +85,8 @@ var (
 	traceparent = regexp.MustCompile(`^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-|$)`) // W3C Trace Context 3.2
 )
 
-// Cut returns s, shortened to 64 bytes and an ellipsis if it is longer. A
-// client chooses the length of its username; the log does not grow with it.
+// Cut returns s, or its first 64 bytes and an ellipsis if it is longer. A client
+// chooses the length of a username; the log must not grow with it.
 func Cut(s string) string {
 	const most = 64
 	if len(s) <= most {

@@ -2,13 +2,13 @@
 // Prometheus at /metrics, on a listener of its own.
 //
 // Other packages do not import this one: it wraps the functions and handlers
-// that it counts, and asks for the state of the others when it is scraped.
-// Counting takes no lock and allocates nothing: each number is an
-// atomic one. Without an address nothing is wrapped.
+// that it counts, and asks the others for their state when it is scraped.
+// Counting takes no lock and allocates nothing: each number is atomic. Without
+// an address nothing is wrapped.
 //
-// No username, address or token is in a label. A label's values are few, and a
-// client cannot make more of them: the routes, a status, and the results that
-// are listed here.
+// No label contains a username, an address or a token. A label has few values,
+// and a client cannot add any: the routes, the statuses, and the results listed
+// here.
 package metrics
 
 import (
@@ -26,15 +26,15 @@ import (
 	"simple-oauth2/internal/tokens"
 )
 
-// Config says where the metrics are served; an empty Addr is nowhere.
+// Config says where to serve the metrics; with an empty Addr, nowhere.
 type Config struct{ Addr string }
 
-// Flags adds the flag that is read into c.
+// Flags adds the flag, which is read into c.
 func (c *Config) Flags(flags *flag.FlagSet) {
 	flags.StringVar(&c.Addr, "metrics-addr", "", "`address` to serve /metrics on, for Prometheus")
 }
 
-// Metrics are the counts. Make one with New. What is to be counted is wrapped
+// Metrics are the counts. Make them with New, and wrap everything to be counted
 // before Listen.
 type Metrics struct {
 	config   Config
@@ -56,7 +56,7 @@ type Metrics struct {
 // results are counts by result.
 type results [len(names)]atomic.Int64
 
-// A result is one of names.
+// A result is an index of names.
 type result int
 
 const (
@@ -82,11 +82,11 @@ func New(c Config) *Metrics {
 
 func (m *Metrics) on() bool { return m.config.Addr != "" }
 
-// try is the form of [admission.Admission.Try].
+// try is the type of [admission.Admission.Try].
 type try = func(ctx context.Context, client netip.Addr, username string, check func() bool) (bool, error)
 
-// Logins is next, with its results and times counted. A right password counts
-// once its token is kept, see Tokens.
+// Logins returns next, with its results and times counted. A right password
+// counts once its token is stored, see Tokens.
 func (m *Metrics) Logins(next try) try {
 	if !m.on() {
 		return next
@@ -114,8 +114,8 @@ func (m *Metrics) Logins(next try) try {
 	}
 }
 
-// Tokens is store, with the logins and revocations counted that it keeps, or
-// cannot keep.
+// Tokens returns store, with the logins and revocations counted that it stores
+// or fails to store.
 func (m *Metrics) Tokens(store tokens.Store) tokens.Store {
 	if !m.on() {
 		return store
@@ -148,7 +148,7 @@ func kept(err error) result {
 	return ok
 }
 
-// Introspected counts an introspection that is answered.
+// Introspected counts an answered introspection.
 func (m *Metrics) Introspected(isActive bool) {
 	if isActive {
 		m.introspections[active].Add(1)
@@ -157,9 +157,9 @@ func (m *Metrics) Introspected(isActive bool) {
 	}
 }
 
-// Watch says whom to ask when the users and the certificate were loaded last,
-// when the certificate ends, the zero time if there is none, and how many checks
-// of passwords run and wait.
+// Watch sets the functions that say when the users and the certificate were last
+// loaded, when the certificate expires (the zero time if there is none), and how
+// many password checks are running and waiting.
 func (m *Metrics) Watch(loaded func(what string) time.Time, certificate func() time.Time, load func() (running, waiting int)) {
 	m.loaded, m.certificate, m.load = loaded, certificate, load
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // requests are the counts of the answers, by route. The map is replaced when a
-// route answers for the first time, and otherwise only read.
+// route answers for the first time, and is otherwise only read.
 type requests struct {
 	routes    atomic.Pointer[map[string]*statuses]
 	mu        sync.Mutex // held to replace the map
@@ -19,7 +19,7 @@ type requests struct {
 // statuses are counts by status, from 100 on.
 type statuses [500]atomic.Int64
 
-// Requests is next, with its answers counted by status and by the route that
+// Requests returns next, with its answers counted by status and by the route that
 // [http.Request.Pattern] names once next has returned.
 func (m *Metrics) Requests(next http.Handler) http.Handler {
 	if !m.on() {
@@ -36,7 +36,7 @@ func (m *Metrics) Requests(next http.Handler) http.Handler {
 	})
 }
 
-// of are the counts of a pattern's route.
+// of returns the counts for the route of a pattern.
 func (q *requests) of(pattern string) *statuses {
 	if known := q.routes.Load(); known != nil {
 		if counts := (*known)[pattern]; counts != nil {
@@ -56,8 +56,8 @@ func (q *requests) of(pattern string) *statuses {
 	return routes[pattern]
 }
 
-// byRoute is what was counted, by the path of the route and the status. The
-// route of what none answers is "other".
+// byRoute returns the counts by the path of the route and the status. Requests
+// that match no route are under "other".
 func (q *requests) byRoute() map[string]map[int]int64 {
 	found := make(map[string]map[int]int64)
 	known := q.routes.Load()
@@ -81,7 +81,7 @@ func (q *requests) byRoute() map[string]map[int]int64 {
 	return found
 }
 
-// recorder notes the status of an answer.
+// recorder records the status of an answer.
 type recorder struct {
 	http.ResponseWriter
 	status int

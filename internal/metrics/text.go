@@ -16,8 +16,8 @@ import (
 	"simple-oauth2/internal/version"
 )
 
-// histogram counts durations by the bucket that they fall into. Its last bucket
-// is what is longer than all bounds.
+// histogram counts durations by the bucket that they fall into. The last bucket
+// is for those longer than all bounds.
 type histogram struct {
 	bounds  []float64 // in seconds
 	buckets []atomic.Int64
@@ -36,12 +36,12 @@ func (h *histogram) observe(d time.Duration) {
 // text is the text format of Prometheus, version 0.0.4.
 type text struct{ bytes.Buffer }
 
-// family begins the samples of a name. Their names begin with it.
+// family begins a group of samples whose names begin with name.
 func (t *text) family(name, kind, help string) {
 	fmt.Fprintf(t, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind)
 }
 
-// sample adds a sample; labels are names and values in turn.
+// sample adds a sample; labels alternate between names and values.
 func (t *text) sample(name string, value float64, labels ...string) {
 	t.WriteString(name)
 	for i := 0; i < len(labels); i += 2 {
@@ -81,15 +81,15 @@ func (t *text) histogram(name, help string, h *histogram) {
 	t.sample(name+"_count", float64(count))
 }
 
-// results adds a sample for each of some results, also for those that are 0: a
-// rate needs the value before the first.
+// results adds a sample for each of some results, even for those that are 0: a
+// rate needs a value before the first.
 func (t *text) results(name string, counts *results, of ...result) {
 	for _, r := range of {
 		t.sample(name, float64(counts[r].Load()), "result", names[r])
 	}
 }
 
-// answers adds a sample for each result that statuses stand for.
+// answers adds a sample for each result, the sum of the counts of its statuses.
 func (t *text) answers(name string, counts map[int]int64, results map[string][]int) {
 	for _, result := range slices.Sorted(maps.Keys(results)) {
 		var n int64
@@ -151,8 +151,8 @@ func (m *Metrics) writeTo(w io.Writer) {
 	w.Write(t.Bytes())
 }
 
-// runtime adds what Go says of the process, under the names that Prometheus'
-// own library for Go gives it.
+// runtime adds Go's own metrics of the process, under the names that Prometheus'
+// Go library uses.
 func (t *text) runtime() {
 	read := []runtimemetrics.Sample{
 		{Name: "/sched/goroutines:goroutines"}, {Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/total:bytes"},

@@ -1,6 +1,6 @@
 // Package openapitest checks a service against its OpenAPI description, in
-// tests: the description is sound in itself, it has every route and no other,
-// and every answer is as it says. An error names the file and the line to write.
+// tests: the description is consistent, it has every route and no other, and
+// every answer matches it. An error names the file and the line to write.
 package openapitest
 
 import (
@@ -15,7 +15,7 @@ import (
 	"testing"
 )
 
-// Description is an OpenAPI description in JSON, as far as the tests read it.
+// Description is the part of an OpenAPI description that the tests need.
 type Description struct {
 	file string
 	text string
@@ -43,7 +43,7 @@ type ref struct {
 	Ref string `json:"$ref"`
 }
 
-// name is the last part of a reference, #/components/schemas/User.
+// name is the last part of a reference: User in #/components/schemas/User.
 func (r ref) name() string { return r.Ref[strings.LastIndexByte(r.Ref, '/')+1:] }
 
 type schema struct {
@@ -56,7 +56,7 @@ type schema struct {
 	AnyOf, OneOf []schema
 }
 
-// Parse reads a description. The file's name is for what is told of it.
+// Parse reads a description. The file's name is for the errors.
 func Parse(file string, text []byte) (*Description, error) {
 	d := &Description{file: file, text: string(text)}
 	if err := errors.Join(json.Unmarshal(text, d), json.Unmarshal(text, &d.tree)); err != nil {
@@ -65,7 +65,7 @@ func Parse(file string, text []byte) (*Description, error) {
 	return d, nil
 }
 
-// at is the file and the line where a text stands first.
+// at returns the file and the line where a text first appears.
 func (d *Description) at(text string) string {
 	before, _, found := strings.Cut(d.text, text)
 	if !found {
@@ -74,8 +74,8 @@ func (d *Description) at(text string) string {
 	return fmt.Sprintf("%s:%d", d.file, strings.Count(before, "\n")+1)
 }
 
-// Faults are what is wrong with the description itself, and where it differs
-// from the routes, each of which is a method and a path: "GET /users/me".
+// Faults returns what is wrong with the description itself, and where it differs
+// from the routes. A route is a method and a path: "GET /users/me".
 func (d *Description) Faults(routes []string) (faults []string) {
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
 	described := make(map[string]bool)
@@ -122,7 +122,7 @@ func (d *Description) Faults(routes []string) (faults []string) {
 
 func quote(s string) string { return `"` + s + `"` }
 
-// walk calls visit for each object of the tree.
+// walk calls visit for each object in the tree.
 func (d *Description) walk(tree any, visit func(map[string]any)) {
 	switch node := tree.(type) {
 	case map[string]any:
@@ -137,7 +137,7 @@ func (d *Description) walk(tree any, visit func(map[string]any)) {
 	}
 }
 
-// has says whether a reference, #/components/schemas/User, leads somewhere.
+// has says whether the target of a reference, #/components/schemas/User, exists.
 func (d *Description) has(target string) bool {
 	node, parts := d.tree, strings.Split(target, "/")
 	if parts[0] != "#" {
@@ -152,8 +152,8 @@ func (d *Description) has(target string) bool {
 	return true
 }
 
-// Handler is next, each of whose answers must be as the description has it:
-// status, headers and body.
+// Handler returns next, and fails the test if the status, headers or body of an
+// answer do not match the description.
 func (d *Description) Handler(t testing.TB, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		method := strings.ToLower(r.Method)
@@ -209,8 +209,8 @@ func (d *Description) Handler(t testing.TB, next http.Handler) http.Handler {
 	})
 }
 
-// fits says whether a JSON value is as the schema has it, with no member that
-// the schema does not name.
+// fits returns an error if a JSON value does not match the schema, or has a member
+// that the schema does not name.
 func (d *Description) fits(s schema, value any) error {
 	if s.Ref != "" {
 		s = d.Components.Schemas[s.name()]

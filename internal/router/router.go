@@ -1,5 +1,5 @@
-// Package router answers the requests for paths that exist by an
-// [http.ServeMux], and all others as FastAPI does.
+// Package router serves the paths that exist with an [http.ServeMux], and answers
+// all others as FastAPI does.
 package router
 
 import (
@@ -7,23 +7,23 @@ import (
 	"strings"
 )
 
-// A Route is a path, the one method it has, and the handler for both. A GET
-// route answers HEAD too. NotAllowed answers the other methods; Allow is set
-// when it is called (RFC 9110 15.5.6).
+// A Route is a path, its one method, and the handler for both. A GET route also
+// answers HEAD. NotAllowed answers the other methods; Allow is set when it is
+// called (RFC 9110 15.5.6).
 //
-// A Route without a method takes every request for its path and for what is
-// below it, however that is written.
+// A Route without a method takes every request for its path and for all paths
+// below it, however they are spelled.
 type Route struct {
 	Method, Path string
 	Handler      http.Handler
 	NotAllowed   http.Handler
 }
 
-// New is a handler for the routes. A trailing slash is redirected to the path
-// without it, with 307 and so with the same method and body; notFound answers
-// the rest. A path is compared as it came: none is tidied up into another, and
-// a redirect leads to the path of a route, on the same host, or nowhere. It is
-// relative, and so right behind a proxy that takes a prefix off the path. The
+// New returns a handler for the routes. A trailing slash is redirected to the path
+// without it, with 307, which keeps the method and the body; notFound answers
+// the rest. A path is compared as it was sent: none is cleaned up into another, and
+// a redirect leads only to the path of a route, on the same host. It is
+// relative, and so right behind a proxy that strips a prefix from the path. The
 // Pattern of a request tells which route answered it; it is empty if none did.
 func New(notFound http.Handler, routes []Route) http.Handler {
 	mux, known := http.NewServeMux(), make(map[string]bool)
@@ -57,7 +57,7 @@ func New(notFound http.Handler, routes []Route) http.Handler {
 			}
 		}
 		if known[r.URL.Path] {
-			r.URL.RawPath = "" // the mux too is to see the path decoded, as FastAPI does
+			r.URL.RawPath = "" // so that the mux, like FastAPI, sees the decoded path
 			mux.ServeHTTP(w, r)
 			return
 		}
@@ -69,14 +69,14 @@ func New(notFound http.Handler, routes []Route) http.Handler {
 		if r.URL.RawQuery != "" {
 			path += "?" + r.URL.RawQuery
 		}
-		// Up to where the routes begin, and down again. This server knows neither
-		// scheme and host, and http:// would send the password in the clear, nor
-		// the path below which a proxy has it.
+		// Up to the root of the routes, and down again. This server knows neither
+		// its scheme and host (http:// would send the password in the clear) nor
+		// the path under which a proxy serves it.
 		up := strings.Repeat("../", strings.Count(r.URL.EscapedPath(), "/")-1)
 		w.Header().Set("Location", up+path[1:])
 		w.WriteHeader(http.StatusTemporaryRedirect)
 	})
 }
 
-// IsBelow says whether a path is root or below it: /auth or /auth/x for /auth.
+// IsBelow says whether a path is root or below it: for /auth, /auth or /auth/x.
 func IsBelow(path, root string) bool { return strings.HasPrefix(path+"/", root+"/") }

@@ -5,9 +5,9 @@ import (
 	"syscall"
 )
 
-// acceptNoMore has the system drop what would open a connection, until the
-// listener is closed. Those that are half open or wait can still be accepted. A
-// client tries again after a second, and is refused then.
+// acceptNoMore makes the system drop the packets that open a connection, until
+// the listener is closed. Connections that are half open or waiting can still be
+// accepted. A client tries again after a second, and is refused then.
 func acceptNoMore(listener net.Listener) {
 	tcp, ok := listener.(*net.TCPListener)
 	if !ok {
@@ -18,7 +18,7 @@ func acceptNoMore(listener net.Listener) {
 		return
 	}
 	raw.Control(func(fd uintptr) {
-		syscall.AttachLsf(int(fd), []syscall.SockFilter{ // if it cannot, the Close resets what waits
+		syscall.AttachLsf(int(fd), []syscall.SockFilter{ // if this fails, Close resets the waiting connections
 			{Code: syscall.BPF_LD | syscall.BPF_B | syscall.BPF_ABS, K: 13},                   // the flags of the TCP header
 			{Code: syscall.BPF_JMP | syscall.BPF_JSET | syscall.BPF_K, K: 0x02, Jt: 0, Jf: 1}, // SYN
 			{Code: syscall.BPF_RET | syscall.BPF_K, K: 0},

@@ -4,5 +4,5 @@ package serving
 
 import "net"
 
-// acceptNoMore does nothing: here the Close resets the connections that wait.
+// acceptNoMore does nothing: here Close resets the waiting connections.
 func acceptNoMore(net.Listener) {}

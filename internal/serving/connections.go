@@ -10,20 +10,21 @@ import (
 	"time"
 )
 
-// bounded is a listener with a bound on the connections that are open. For one
-// more, one that waits for a request is closed: of the address that has the most
-// open, one that never had a request before one that had, and the one that has
-// waited longest. If none waits, the new one waits until another has ended.
+// bounded is a listener with a limit on open connections. At the limit, a new
+// connection closes one that is waiting for a request: of the address that has
+// the most open, one that never had a request before one that had, and among
+// those the one that has waited longest. If none is waiting, the new connection
+// waits until another ends.
 //
-// An address has seven eighths of them at most, and none is closed for one of an
-// address that has more. So an address whose connections all have requests does
-// not keep the others out. A /64 of IPv6 counts as one address.
+// An address may have seven eighths of the connections, and none is closed for a
+// new one of an address that has more. So an address whose connections are all
+// busy does not keep others out. A /64 of IPv6 counts as one address.
 type bounded struct {
 	net.Listener
 	most int
 
 	mu     sync.Mutex
-	change *sync.Cond // of what follows
+	change *sync.Cond // signals changes of the fields below
 	open   map[*conn]bool
 	from   map[netip.Prefix]int // open connections of an address
 	closed bool
@@ -35,7 +36,7 @@ type conn struct {
 	of     *bounded
 	addr   netip.Prefix
 	waits  atomic.Int64 // since when, in nanoseconds; 0 while it has a request
-	served atomic.Bool  // it had a request
+	served atomic.Bool  // it has had a request
 }
 
 func newBounded(listener net.Listener, most int) *bounded {
@@ -44,7 +45,7 @@ func newBounded(listener net.Listener, most int) *bounded {
 	return b
 }
 
-// Accept returns the next connection once there is room for it.
+// Accept returns the next connection, once there is room for it.
 func (b *bounded) Accept() (net.Conn, error) {
 	for {
 		accepted, err := b.Listener.Accept()
@@ -58,7 +59,7 @@ func (b *bounded) Accept() (net.Conn, error) {
 }
 
 // admit returns the connection once there is room for it, or nil if its address
-// has its share, so that it was closed.
+// has its share already; then the connection is closed.
 func (b *bounded) admit(accepted net.Conn) (net.Conn, error) {
 	c := &conn{Conn: accepted, of: b}
 	c.addr = addressOf(accepted)
@@ -87,8 +88,8 @@ func (b *bounded) admit(accepted net.Conn) (net.Conn, error) {
 	return c, nil
 }
 
-// addressOf is the network that one customer gets: an IPv4 address, or a /64 of
-// IPv6. It is the zero Prefix for a connection that is not TCP's.
+// addressOf returns the network that one customer gets: an IPv4 address, or a /64
+// of IPv6. For a connection that is not TCP's it is the zero Prefix.
 func addressOf(c net.Conn) netip.Prefix {
 	peer, err := netip.ParseAddrPort(c.RemoteAddr().String())
 	if err != nil {
@@ -99,7 +100,7 @@ func addressOf(c net.Conn) netip.Prefix {
 	return network
 }
 
-// Close also ends an Accept that waits for room.
+// Close also ends an Accept that is waiting for room.
 func (b *bounded) Close() error {
 	b.mu.Lock()
 	b.closed = true
@@ -108,9 +109,9 @@ func (b *bounded) Close() error {
 	return b.Listener.Close()
 }
 
-// least is the connection to close, or nil. It looks at those that chance picks
-// until it has seen some that wait, since there may be very many. Like drop, it
-// wants mu locked.
+// least returns the connection to close, or nil. It looks at random ones until it
+// has seen enough that are waiting, since there may be very many. As for drop, the
+// caller must hold mu.
 func (b *bounded) least() (least *conn) {
 	const enough = 64
 	seen := 0
@@ -157,7 +158,7 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// state is told by net/http when a connection gets a request, and when it has
+// state is called by net/http when a connection gets a request, and when it has
 // answered it.
 func state(nc net.Conn, state http.ConnState) {
 	if secure, ok := nc.(*tls.Conn); ok {
@@ -174,8 +175,8 @@ func state(nc net.Conn, state http.ConnState) {
 	}
 }
 
-// bound is the number of connections for a limit of file descriptors. The rest
-// is for what the service opens itself: its files, and etcd.
+// bound returns how many connections may be open with this many file descriptors.
+// The rest is for what the service itself opens: its files, and etcd.
 func bound(descriptors uint64) int {
 	descriptors = min(descriptors, 1<<30)
 	return int(descriptors - min(max(descriptors/4, 32), 1024, descriptors-1))

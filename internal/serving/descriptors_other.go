@@ -4,5 +4,5 @@ package serving
 
 import "math"
 
-// descriptors is unlimited here.
+// descriptors returns no limit here.
 func descriptors() uint64 { return math.MaxInt64 }

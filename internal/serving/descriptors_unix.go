@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// descriptors is how many files and connections this process may have open.
+// descriptors returns how many files and connections this process may open.
 func descriptors() uint64 {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {

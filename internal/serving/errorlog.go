@@ -7,17 +7,17 @@ import (
 	"time"
 )
 
-// toldEvery is how often the log says what net/http had to say.
+// toldEvery is how often the errors of net/http are logged.
 const toldEvery = 10 * time.Second
 
-// errorLog takes the lines of net/http's ErrorLog. A client can cause one with
-// each connection, so that those of a kind are counted and told at intervals,
-// with the last of them. A handler's panic is told at once.
+// errorLog receives the lines of net/http's ErrorLog. A client can cause one with
+// each connection, so those of a kind are counted and logged at intervals, with
+// the last of them. A handler's panic is logged at once.
 type errorLog struct {
 	log *slog.Logger
 
 	mu    sync.Mutex
-	kinds map[string]*kind // what was not told yet
+	kinds map[string]*kind // not logged yet
 }
 
 type kind struct {
@@ -32,7 +32,7 @@ func (e *errorLog) Write(line []byte) (int, error) {
 		e.log.Error(text)
 		return len(line), nil
 	}
-	words := strings.SplitN(text, " ", 4) // the first three are net/http's own, and no client's
+	words := strings.SplitN(text, " ", 4) // the first three come from net/http, not from a client
 	name := strings.Join(words[:min(len(words), 3)], " ")
 	e.mu.Lock()
 	defer e.mu.Unlock()

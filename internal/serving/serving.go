@@ -1,21 +1,21 @@
 // Package serving is the HTTP server: where it listens, its certificate, and
-// the limits that keep a slow or silent client from holding a connection.
+// the limits that keep slow or silent clients from holding connections.
 //
 // A client has 5 seconds to send a header of at most 16 KiB and 10 seconds for
 // the whole request, gets its answer within 45 seconds of the header, and may
 // leave a connection idle for 2 minutes. Over HTTP/2 a connection has at most 8
 // requests at a time.
 //
-// The connections that may be open are fewer than the file descriptors that the
-// process may have: see bounded.
+// The limit on open connections is lower than the process's limit on file
+// descriptors: see bounded.
 //
 // On Stop, a server with a delay keeps serving for that long. /healthz answers
 // 503, so that a balancer notices before connections are refused; everything
-// else is answered as before, and each answer ends its connection, so that none
-// is left on which a request could come at the moment when it is closed. Then
-// connections are refused, without a reset of those that the system had
-// accepted by itself. Requests in flight get 10 seconds; the contexts of those
-// that still wait after 8 end, so that they are answered too.
+// else is answered as before, and each answer closes its connection, so that no
+// request can arrive on a connection just as it is closed. Then connections are
+// refused, without resetting those that the system has already accepted. Requests
+// in flight get 10 seconds. After 8 of them their contexts end, so that those that
+// are still waiting for something get an answer too.
 package serving
 
 import (
@@ -38,9 +38,9 @@ import (
 )
 
 // Config says where to listen. Cert and Key are PEM files, or empty for plain
-// HTTP. Delay is how long a server that stops goes on to answer. Flag is the name
-// of the flag that says Addr, if that is not -addr. Most is how many connections
-// may be open; 0 is as many as the file descriptors allow.
+// HTTP. Delay is how long a stopping server keeps answering. Flag is the name of
+// the flag that sets Addr, if that is not -addr. Most is how many connections may
+// be open; 0 is as many as the file descriptors allow.
 type Config struct {
 	Addr      string
 	Flag      string
@@ -49,7 +49,7 @@ type Config struct {
 	Most      int
 }
 
-// Flags adds the flags that are read into c.
+// Flags adds the flags, which are read into c.
 func (c *Config) Flags(flags *flag.FlagSet) {
 	flags.StringVar(&c.Addr, "addr", "127.0.0.1:8000", "`address` to listen on")
 	flags.StringVar(&c.Cert, "tls-cert", "", "PEM `file` of the server's certificate chain")
@@ -62,7 +62,7 @@ func (c *Config) Flags(flags *flag.FlagSet) {
 	})
 }
 
-// Check says which flags do not go together.
+// Check returns an error if the flags do not go together.
 func (c *Config) Check() error {
 	if (c.Cert == "") != (c.Key == "") {
 		return errors.New("-tls-cert and -tls-key go together: give both or neither")
@@ -75,7 +75,7 @@ func (c *Config) TLS() bool { return c.Cert != "" }
 
 // Server is an HTTP server that listens.
 type Server struct {
-	Pair *keypair.Pair // to be loaded before Serve; nil without TLS
+	Pair *keypair.Pair // must be loaded before Serve; nil without TLS
 
 	http     http.Server
 	listener net.Listener
@@ -88,7 +88,7 @@ type Server struct {
 	endRequests context.CancelFunc
 }
 
-// Listen returns a Server that listens and does not serve yet. Its error names
+// Listen returns a Server that listens but does not serve yet. Its error names
 // the flag.
 func Listen(c Config, handler http.Handler, log *slog.Logger) (*Server, error) {
 	s := newServer(handler, log)
@@ -108,7 +108,7 @@ func Listen(c Config, handler http.Handler, log *slog.Logger) (*Server, error) {
 	return s, nil
 }
 
-// listen listens by plain TCP: acceptNoMore cannot do its work on Multipath TCP.
+// listen listens with plain TCP: acceptNoMore does not work on Multipath TCP.
 func listen(addr string) (net.Listener, error) {
 	var config net.ListenConfig
 	config.SetMultipathTCP(false)
@@ -153,10 +153,10 @@ func (s *Server) handler(next http.Handler) http.Handler {
 	})
 }
 
-// Addr is the address that the server listens on.
+// Addr returns the address that the server listens on.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
 
-// URL is where a browser on this machine finds the server.
+// URL returns where a browser on this machine finds the server.
 func (s *Server) URL() string {
 	at := s.listener.Addr().(*net.TCPAddr)
 	host := at.IP.String()
@@ -171,7 +171,7 @@ func (s *Server) URL() string {
 }
 
 // Serve answers requests until Stop or Close, and then returns an error:
-// [http.ErrServerClosed], if there is no delay.
+// [http.ErrServerClosed] if there is no delay.
 func (s *Server) Serve() error {
 	listener := newBounded(s.listener, cmp.Or(s.most, bound(descriptors())))
 	if s.http.TLSConfig != nil {
@@ -181,14 +181,14 @@ func (s *Server) Serve() error {
 }
 
 const (
-	drained = 30 * time.Millisecond  // after which the connections that the system had accepted are ours
-	settled = 470 * time.Millisecond // after which their first requests are read: net/http drops what comes later
+	drained = 30 * time.Millisecond  // by then we have the connections that the system had accepted
+	settled = 470 * time.Millisecond // by then their first requests are read: net/http drops later ones
 
-	lastAnswers = 8 * time.Second // after which who still waits is told that it was in vain
+	lastAnswers = 8 * time.Second // then requests that are still waiting are told to give up
 )
 
-// Stop goes on for the delay, then accepts no more connections, and gives the
-// requests in flight up to 10 seconds.
+// Stop keeps serving for the delay, then accepts no more connections, and gives
+// in-flight requests up to 10 seconds.
 func (s *Server) Stop() {
 	if s.delay > 0 {
 		s.stopping.Store(true)
@@ -211,5 +211,5 @@ func (s *Server) Stop() {
 func (s *Server) Close() {
 	s.endRequests()
 	s.http.Close()
-	s.listener.Close() // for a server that did not come to serve
+	s.listener.Close() // in case Serve was never called
 }

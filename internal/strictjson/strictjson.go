@@ -1,5 +1,5 @@
 // Package strictjson reads a JSON object and refuses what encoding/json lets
-// pass: a name given twice, names that differ only in case, text after the
+// pass: a repeated name, names that differ only in case, text after the
 // object, and bytes that are not UTF-8. A file that a person wrote and that
 // decides who may log in must mean exactly what it says.
 package strictjson
@@ -15,9 +15,9 @@ import (
 )
 
 // Object calls visit with each name of the object in data and its value, in
-// the order in which they stand there, and returns the first error of visit, or
-// its own; if data is not valid JSON, visit is not called. A value is valid JSON; what it means is for visit to say. Names
-// reach visit as they were written, so a switch over them is exact.
+// order, and returns the first error of visit, or its own. If data is not valid
+// JSON, visit is not called. A value is valid JSON; visit decides what it means.
+// Visit gets names as they were written, so a switch over them is exact.
 func Object(data []byte, visit func(name string, value []byte) error) error {
 	if !utf8.Valid(data) {
 		return errors.New("not JSON: not UTF-8")
@@ -32,13 +32,13 @@ func Object(data []byte, visit func(name string, value []byte) error) error {
 }
 
 // Valid is Object for data that is known to be valid JSON in UTF-8, such as a
-// value that Object has visited. It is many times as fast.
+// value passed to visit. It is many times faster.
 func Valid(data []byte, visit func(name string, value []byte) error) error {
 	rest := skipSpace(data)
 	if rest[0] != '{' {
 		return errors.New("not a JSON object")
 	}
-	var few []string // seen before; a map is made when it is worth it
+	var few []string // names seen so far; if there are many, they move to the map
 	var seen map[string]bool
 	for rest = skipSpace(rest[1:]); rest[0] != '}'; {
 		length := valueLength(rest)
@@ -72,8 +72,8 @@ func Valid(data []byte, visit func(name string, value []byte) error) error {
 	return nil
 }
 
-// String is a JSON value that is a string without escapes; other values are not
-// plain.
+// String returns the text of a JSON string without escapes; any other value is
+// not plain.
 func String(value []byte) (text string, plain bool) {
 	if value[0] != '"' || bytes.IndexByte(value, '\\') >= 0 {
 		return "", false
@@ -83,7 +83,7 @@ func String(value []byte) (text string, plain bool) {
 
 func skipSpace(data []byte) []byte { return bytes.TrimLeft(data, " \t\r\n") }
 
-// valueLength is the length of the value that valid JSON begins with.
+// valueLength returns the length of the value at the start of valid JSON.
 func valueLength(data []byte) int {
 	depth, inString := 0, false
 	for i := 0; i < len(data); i++ {
@@ -99,7 +99,7 @@ func valueLength(data []byte) int {
 		case c == '{' || c == '[':
 			depth++
 		case c == '}' || c == ']':
-			if depth == 0 { // of what the value is in
+			if depth == 0 { // the end of what contains the value
 				return i
 			}
 			if depth--; depth == 0 {

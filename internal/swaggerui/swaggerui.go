@@ -1,10 +1,10 @@
 // Package swaggerui serves an OpenAPI document and a page that shows it in
-// Swagger UI, so that a browser runs nothing but what was meant: the page loads
-// two files of one exact version of swagger-ui-dist, from a CDN or from the
-// service itself, each with the hash that it must have (Subresource Integrity),
-// under a Content-Security-Policy that allows these, the service's own files,
-// and nothing else. All of it refers to itself by relative URLs, so that a proxy
-// may put it below a path of its choice without telling the service.
+// Swagger UI, so that a browser runs only what it should: the page loads two
+// files of one exact version of swagger-ui-dist, from a CDN or from the service
+// itself, and states the hash of each (Subresource Integrity). Its
+// Content-Security-Policy allows these, the service's own files, and nothing
+// else. All URLs are relative, so that a proxy can serve the page under any path
+// without telling the service.
 package swaggerui
 
 import (
@@ -35,7 +35,7 @@ const (
 	js  = "text/javascript; charset=utf-8"
 )
 
-// asset is a file of swagger-ui-dist, with the hash that HTML's integrity takes:
+// asset is a file of swagger-ui-dist, with its hash for HTML's integrity:
 // openssl dgst -sha384 -binary FILE | base64
 type asset struct{ name, kind, integrity string }
 
@@ -51,7 +51,7 @@ type Config struct {
 	Assets string
 }
 
-// Flags adds the flags that are read into c.
+// Flags adds the flags, which are read into c.
 func (c *Config) Flags(flags *flag.FlagSet) {
 	c.On = true
 	flags.BoolFunc("docs", "serve /docs and /openapi.json (default true)", func(s string) (err error) {
@@ -63,7 +63,7 @@ func (c *Config) Flags(flags *flag.FlagSet) {
 	flags.StringVar(&c.Assets, "docs-assets", "", "`folder` with an unpacked swagger-ui-dist "+Version+", so that /docs needs no internet")
 }
 
-// Attr is the URL of the page, for the log, if there is a page.
+// Attr returns the URL of the page for the log, if there is a page.
 func (c *Config) Attr(service string) slog.Attr {
 	if !c.On {
 		return slog.Attr{}
@@ -71,17 +71,17 @@ func (c *Config) Attr(service string) slog.Attr {
 	return slog.String("docs", service+"/docs")
 }
 
-// Page is what a GET of Path is answered with.
+// Page is a handler for GET requests, and its path.
 type Page struct {
 	Path string
 	http.Handler
 }
 
-// Pages are the pages of the documentation, or none if it is off. The files are
-// those of own's folder docs. To the scopes in openapi.json come those that
-// scopes yields when it is asked for, so that they can be chosen in the page.
-// That tells everybody their names, as the metadata of an authorization server
-// does (scopes_supported of RFC 8414 2), and not whose they are.
+// Pages returns the pages of the documentation, or none if it is off. The files
+// come from own's folder docs. Each time openapi.json is requested, the scopes
+// that scopes returns are added to its own, so that the page can offer them. So
+// everybody can see their names, as in the metadata of an authorization server
+// (scopes_supported of RFC 8414 2), but not whose they are.
 func (c *Config) Pages(own fs.FS, scopes func() []string) ([]Page, error) {
 	if !c.On {
 		return nil, nil
@@ -100,7 +100,7 @@ func (c *Config) Pages(own fs.FS, scopes func() []string) ([]Page, error) {
 	}
 	pages := []Page{
 		{"/", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Location", "docs") // http.Redirect would make /docs of it
+			w.Header().Set("Location", "docs") // http.Redirect would turn it into /docs
 			w.WriteHeader(http.StatusTemporaryRedirect)
 		})},
 		{"/openapi.json", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -114,10 +114,10 @@ func (c *Config) Pages(own fs.FS, scopes func() []string) ([]Page, error) {
 	return pages, nil
 }
 
-// declared is the scope that openapi.json declares by itself.
+// declared is the scope that openapi.json itself declares.
 const declared = `"introspect": "ask what a token stands for"`
 
-// declarations are more scopes, in JSON, to stand behind declared.
+// declarations returns more scopes, in JSON, to go after declared.
 func declarations(scopes []string) string {
 	var list strings.Builder
 	for _, scope := range scopes {
@@ -138,14 +138,14 @@ type file struct {
 	body   []byte
 }
 
-// files are the page, /docs, and what it loads from below /docs/. They are made
-// of page.html, page.css and page.js in own's folder docs; in page.html
+// files returns the page, /docs, and what it loads from under /docs/. They are
+// made from page.html, page.css and page.js in own's folder docs; in page.html
 // {{version}}, {{from}}, {{script}} and {{style}} become the version of Swagger
 // UI, where it comes from, and the hashes.
 //
-// With assetsDir, Swagger UI too comes from here, out of that folder, which
-// holds an unpacked swagger-ui-dist. A file that is missing there, or is not
-// the version's, is an error that names it.
+// If assetsDir is set, Swagger UI is also served from here, from that folder,
+// an unpacked swagger-ui-dist. If a file is missing there, or is from another
+// version, the error names it.
 func files(own fs.FS, assetsDir string) ([]file, error) {
 	from, scripts, styles := cdn, " "+cdn+script.name, " "+cdn+style.name
 	var files []file
@@ -177,7 +177,7 @@ func files(own fs.FS, assetsDir string) ([]file, error) {
 	if err != nil {
 		return nil, err
 	}
-	// html/template would add a fifth to the program for these four.
+	// html/template would make the program a fifth larger, for these four.
 	page := strings.NewReplacer("{{version}}", Version, "{{from}}", from,
 		"{{script}}", script.integrity, "{{style}}", style.integrity).Replace(string(text))
 	docs := newFile("/docs", "text/html; charset=utf-8", []byte(page))
@@ -203,8 +203,8 @@ func newFile(path, kind string, body []byte) file {
 	return file{path: path, kind: kind, body: body, etag: `"` + integrity(body) + `"`}
 }
 
-// ServeHTTP serves the file. A browser asks each time whether it has changed: a
-// page of this version must not meet a script of the last one.
+// ServeHTTP serves the file. A browser asks each time whether it has changed, so
+// that a page of this version never runs a script of the last one.
 func (f file) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	header.Set("Content-Type", f.kind)

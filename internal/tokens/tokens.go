@@ -1,6 +1,5 @@
-// Package tokens keeps what is known of the bearer tokens that were issued, keyed by
-// each token's SHA-256: a dump of the memory shows no token that anybody could
-// use.
+// Package tokens keeps a record of each issued bearer token under the token's
+// SHA-256, so that a dump of the memory shows no token that anybody could use.
 package tokens
 
 import (
@@ -20,16 +19,16 @@ import (
 // A Key is the SHA-256 of a token.
 type Key [sha256.Size]byte
 
-// KeyOf is the key of a token.
+// KeyOf returns the key of a token.
 func KeyOf(token string) Key {
-	// A conversion to []byte would go to the heap; room for 64 stays off it.
+	// A conversion to []byte would allocate; a slice of 64 stays on the stack.
 	return sha256.Sum256(append(make([]byte, 0, 64), token...))
 }
 
-// A Record is what is known of a token. Scope holds scopes separated by spaces
-// (RFC 6749 3.3); Issued and Expires are in Unix seconds, as introspection
-// tells them (RFC 7662 2.2). Credential binds the token to the password hash
-// under which it was issued.
+// A Record is what is known about a token. Scope holds scopes separated by spaces
+// (RFC 6749 3.3); Issued and Expires are in Unix seconds, as in introspection
+// (RFC 7662 2.2). Credential binds the token to the password hash under which it
+// was issued.
 type Record struct {
 	Username        Shared
 	Scope           Shared
@@ -38,7 +37,7 @@ type Record struct {
 }
 
 // TTLFlag adds the flag -token-ttl, which is read into ttl: the lifetime of a
-// token, in whole seconds as expires_in tells it (RFC 6749 5.1).
+// token, in whole seconds like expires_in (RFC 6749 5.1).
 func TTLFlag(flags *flag.FlagSet, ttl *time.Duration) {
 	*ttl = 30 * time.Minute
 	flags.Func("token-ttl", "lifetime of a token, a `duration` in whole seconds (default 30m)", func(s string) (err error) {
@@ -50,12 +49,12 @@ func TTLFlag(flags *flag.FlagSet, ttl *time.Duration) {
 	})
 }
 
-// Shared is a string of which the process keeps one copy and each record a
-// pointer: millions of tokens have few usernames and scopes. The zero value is
+// Shared is a string of which the process keeps one copy, and each record a
+// pointer: millions of tokens share few usernames and scopes. The zero value is
 // the empty string.
 type Shared struct{ handle unique.Handle[string] }
 
-// Share is s as a Shared.
+// Share returns s as a Shared.
 func Share(s string) Shared {
 	if s == "" {
 		return Shared{}
@@ -75,41 +74,40 @@ func (s Shared) String() string {
 // credentials.
 type Credential [8]byte
 
-// CredentialOf is the credential of a stored password hash.
+// CredentialOf returns the credential of a stored password hash.
 func CredentialOf(hash []byte) Credential {
 	sum := sha256.Sum256(hash)
 	return Credential(sum[:len(Credential{})])
 }
 
-// Store keeps records. Any number of goroutines may use it.
+// Store keeps records. It is safe for concurrent use.
 type Store interface {
 	// Put keeps a record, under a key that was never used. When it returns
-	// nil, the record is found by whoever shares the store, until its last
-	// second or until Delete.
+	// nil, everyone who shares the store finds the record, until it expires
+	// or is deleted.
 	Put(ctx context.Context, key Key, record *Record) error
 
-	// Find returns the record of a token that has not come to its last
-	// second, or nil. The record is shared and must not be changed.
+	// Find returns the record of a token that has not expired, or nil. The
+	// record is shared and must not be changed.
 	Find(ctx context.Context, key Key) (*Record, error)
 
-	// Delete ends a token, known or not. When it returns nil, the token is
-	// found here no more, and no Put that was called before makes it found
-	// again.
+	// Delete ends a token, known or not. When it returns nil, the token can
+	// no longer be found here, and no earlier call of Put brings it back.
 	Delete(ctx context.Context, key Key) error
 
-	// Live is how many tokens are known here. One that has come to its last
-	// second may count for some seconds more.
+	// Live returns how many tokens are known here. An expired one may count
+	// for some seconds more.
 	Live() int
 
-	// Status says whether the store is up yet and, in words, what it lacks.
+	// Status says whether the store is up yet and, in words, what is wrong.
 	Status() (up bool, lacks string)
 
-	// Run does what is to be done in the background, until ctx ends.
+	// Run does the store's background work until ctx ends.
 	Run(ctx context.Context)
 }
 
-// ErrUnavailable is a Store's error when it cannot tell or keep something now;
-// it is worth another try.
+// ErrUnavailable is a Store's error when it cannot look up or store something
+// now; it is worth another try.
 var ErrUnavailable = errors.New("the tokens cannot be reached")
 
 // Memory is a Store in the memory of this process, a [sync.Map]. Its methods
@@ -128,8 +126,7 @@ func (m *Memory) Put(_ context.Context, key Key, record *Record) error {
 	return nil
 }
 
-// Find returns the record of a token that has not come to its last second, or
-// nil.
+// Find returns the record of a token that has not expired, or nil.
 func (m *Memory) Find(_ context.Context, key Key) (*Record, error) {
 	found, ok := m.records.Load(key)
 	if !ok {
@@ -141,7 +138,7 @@ func (m *Memory) Find(_ context.Context, key Key) (*Record, error) {
 	return nil, nil
 }
 
-// Live says whether the token has not come to its last second.
+// Live says whether the token has not expired.
 func (r *Record) Live(now time.Time) bool { return now.Unix() < r.Expires }
 
 // Delete forgets a token, known or not.
@@ -166,8 +163,8 @@ func (m *Memory) Retain(keep func(Key) bool) {
 	})
 }
 
-// All yields the live tokens. Those that come or go meanwhile may be among
-// them or not.
+// All yields the live tokens. It may or may not include those that are added or
+// deleted meanwhile.
 func (m *Memory) All() iter.Seq2[Key, *Record] {
 	return func(yield func(Key, *Record) bool) {
 		now := m.Now()
@@ -177,18 +174,17 @@ func (m *Memory) All() iter.Seq2[Key, *Record] {
 	}
 }
 
-// Live is how many tokens are kept. One that has come to its last second counts
-// until Sweep.
+// Live returns how many tokens are kept. An expired one counts until Sweep.
 func (m *Memory) Live() int { return int(m.live.Load()) }
 
 // Status says that the memory is up.
 func (m *Memory) Status() (up bool, lacks string) { return true, "" }
 
-// Run frees the memory of expired tokens, every ten seconds. Nobody waits for
+// Run frees the memory of expired tokens every ten seconds. Nobody has to wait for
 // it: the map is never locked as a whole.
 func (m *Memory) Run(ctx context.Context) { background.Every(ctx, 10*time.Second, m.Sweep) }
 
-// Sweep frees the memory of the tokens that have expired.
+// Sweep frees the memory of expired tokens.
 func (m *Memory) Sweep() {
 	now := m.Now()
 	m.records.Range(func(key, record any) bool {

@@ -2,10 +2,10 @@ package tokensfile
 
 import "flag"
 
-// Config says which file keeps the tokens; an empty File is none.
+// Config says which file keeps the tokens; an empty File means none.
 type Config struct{ File string }
 
-// Flags adds the flag to be read into c.
+// Flags adds the flag, which is read into c.
 func (c *Config) Flags(flags *flag.FlagSet) {
 	flags.StringVar(&c.File, "tokens-file", "", "`file` that keeps the tokens across restarts; created if missing")
 }

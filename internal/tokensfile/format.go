@@ -19,8 +19,8 @@ import (
 // header is the first line of the file.
 const header = "simple-oauth2 tokens 1\n"
 
-// A line has at most maxLine bytes. Quoting makes at most four bytes of one, so
-// a record with maxText bytes of names fits.
+// A line has at most maxLine bytes. Quoting turns a byte into at most four, so a
+// record with maxText bytes of names fits.
 const (
 	maxLine = 1 << 20
 	maxText = maxLine / 8
@@ -31,7 +31,7 @@ var (
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
 )
 
-// An entry is what a line says: the record was put, or, if it is nil, the
+// An entry is what a line says: the record was put or, if it is nil, the
 // token was deleted.
 type entry struct {
 	key    tokens.Key
@@ -45,14 +45,14 @@ type position struct {
 	sum    uint32 // the CRC-32C of all bytes before it
 }
 
-// after is the position behind text, which follows p.
+// after returns the position at the end of text, which starts at p.
 func (p position) after(text []byte) position {
 	return position{p.offset + int64(len(text)), p.lines + bytes.Count(text, []byte("\n")), crc32.Update(p.sum, castagnoli, text)}
 }
 
-// appendLine appends the line of an entry that follows p to buf, and returns
-// the position behind it. It begins with a space if it is written together with
-// the line before it.
+// appendLine appends the line of an entry, which starts at p, to buf, and returns
+// the position at its end. The line begins with a space if it is written together
+// with the line before it.
 func (p position) appendLine(buf []byte, e entry, together bool) ([]byte, position) {
 	start := len(buf)
 	if together {
@@ -73,7 +73,7 @@ func (p position) appendLine(buf []byte, e entry, together bool) ([]byte, positi
 	return buf, p.after(buf[start:])
 }
 
-// appendSum appends the end of a line, the checksum of all before it.
+// appendSum appends the end of a line: the checksum of everything before it.
 func (p position) appendSum(buf []byte) []byte {
 	return append(hex.AppendEncode(buf, binary.BigEndian.AppendUint32(make([]byte, 0, 4), p.sum)), '\n')
 }
@@ -101,7 +101,7 @@ func (p position) parseLine(line []byte) (entry, error) {
 	return entry{}, errors.New("it neither adds nor ends a token")
 }
 
-// parseRecord is the record in a line, which ends with a space.
+// parseRecord returns the record in a line, which ends with a space.
 func parseRecord(text string) (*tokens.Record, error) {
 	record := &tokens.Record{}
 	issued, text, _ := strings.Cut(text, " ")
@@ -120,8 +120,8 @@ func parseRecord(text string) (*tokens.Record, error) {
 	return record, nil
 }
 
-// cutQuoted is the quoted string at the beginning of text, and what follows the
-// space behind it.
+// cutQuoted returns the quoted string at the beginning of text, and the rest of
+// text after the space that follows.
 func cutQuoted(text string) (s, rest string, err error) {
 	quoted, err := strconv.QuotedPrefix(text)
 	if err != nil {
@@ -132,7 +132,7 @@ func cutQuoted(text string) (s, rest string, err error) {
 	return s, rest, err
 }
 
-// decode fills all of to.
+// decode decodes hex that must fill all of to.
 func decode(to, text []byte) bool {
 	if encoding.DecodedLen(len(text)) != len(to) {
 		return false
@@ -141,9 +141,9 @@ func decode(to, text []byte) bool {
 	return err == nil && n == len(to)
 }
 
-// read calls each with every entry of the file, and returns the position after
-// its last whole line and how many bytes follow there: those of a write that a
-// crash ended. A file that is empty, or torn in its header, has no lines.
+// read calls each with every entry of the file. It returns the position after the
+// last complete line, and how many bytes follow: those of a write that a crash
+// cut short. A file that is empty, or torn in its header, has no lines.
 func read(file io.Reader, each func(entry)) (end position, torn int, err error) {
 	lines := bufio.NewReaderSize(file, maxLine)
 	for {
@@ -172,9 +172,9 @@ func read(file io.Reader, each func(entry)) (end position, torn int, err error) 
 	}
 }
 
-// unfinished says whether a bad line, and what follows, is of a write that a
-// power cut ended, and how long it is. The blocks of a write come to the disk in
-// any order, and those that did not come are zeros. No other write follows it.
+// unfinished says whether a bad line and what follows come from a write that a
+// power cut ended, and how long they are. The blocks of a write reach the disk in
+// any order, and those that did not are zeros. No other write follows it.
 func unfinished(line []byte, rest *bufio.Reader) (length int, ok bool) {
 	if !bytes.Contains(line, []byte{0}) {
 		return 0, false

@@ -10,11 +10,11 @@ import (
 	"simple-oauth2/internal/background"
 )
 
-// slack is how many lines of history are never worth a rewrite.
+// slack is how many lines of history are not worth a rewrite.
 const slack = 1000
 
-// Run frees the memory of expired tokens, keeps the file short, and tries a
-// file again that could not be written, until ctx ends. Then it closes the file.
+// Run frees the memory of expired tokens, keeps the file short, and retries a file
+// that could not be written, until ctx ends. Then it closes the file.
 func (s *Store) Run(ctx context.Context) {
 	seconds := 0
 	background.Every(ctx, time.Second, func() {
@@ -39,8 +39,8 @@ func (s *Store) close() {
 	}
 }
 
-// tend does what is to be done each second, and if tidy also what is to be done
-// each ten.
+// tend does what must be done every second and, if tidy, what must be done every
+// ten.
 func (s *Store) tend(tidy bool) {
 	s.mu.Lock()
 	lost := s.lost != nil
@@ -70,9 +70,9 @@ func (s *Store) tend(tidy bool) {
 	}
 }
 
-// probe finds out whether the disk has room for more lines, with something that
-// the next start would cut off. It has the size of a block, as the last block
-// may have room for a line and the disk for no more.
+// probe finds out whether the disk has room for more lines. It writes a block that
+// the next start would cut off: in the last block of the file there may be room
+// for a line even if the disk is full.
 func (s *Store) probe() error {
 	was := s.end
 	if err := s.extend(make([]byte, 4096)); err != nil {
@@ -82,8 +82,8 @@ func (s *Store) probe() error {
 	return s.cutBack()
 }
 
-// rewrite writes the file anew, with the live tokens alone. Lines are added
-// meanwhile, except if the file is stale.
+// rewrite writes the file again, with only the live tokens. Lines can be added
+// meanwhile, unless the file is stale.
 func (s *Store) rewrite() {
 	if !s.begin(patience) {
 		return
@@ -112,8 +112,8 @@ func (s *Store) rewrite() {
 	s.setGrows(err)
 }
 
-// setGrows says why the file cannot be written anew, or with nil that it can or
-// need not.
+// setGrows notes why the file cannot be rewritten, or with nil that it can be or
+// need not be.
 func (s *Store) setGrows(err error) {
 	s.mu.Lock()
 	was := s.grows
@@ -127,7 +127,7 @@ func (s *Store) setGrows(err error) {
 // copyLive writes the live tokens to a second file.
 func (s *Store) copyLive() (next file, end position, err error) {
 	name := s.path + ".new"
-	os.Remove(name) // what a crash left
+	os.Remove(name) // left by a crash
 	if next, err = s.open(name, os.O_RDWR|os.O_CREATE|os.O_EXCL); err != nil {
 		return nil, end, err
 	}
@@ -135,8 +135,8 @@ func (s *Store) copyLive() (next file, end position, err error) {
 	follow := end.after(text)
 	for key, record := range s.memory.All() {
 		text, follow = follow.appendLine(text, entry{key, record}, false)
-		// In pieces, as a line that is added to the file meanwhile may have
-		// to wait until the disk is through with all that it was given.
+		// In pieces, as a line that is added to the file meanwhile may have to
+		// wait until the disk has written everything.
 		if len(text) > 1<<20 {
 			if err := writeAndSync(next, text, end.offset); err != nil {
 				return next, end, err
@@ -155,8 +155,8 @@ func writeAndSync(f file, text []byte, offset int64) error {
 	return err
 }
 
-// replace puts the second file, with the lines that were added meanwhile, in
-// the place of the first.
+// replace adds the lines that were added meanwhile to the second file, and
+// replaces the first one with it.
 func (s *Store) replace(next file, end position) error {
 	var text []byte
 	behind := end
@@ -171,7 +171,7 @@ func (s *Store) replace(next file, end position) error {
 	}
 	s.end = behind
 	err := s.syncFolder(filepath.Dir(s.path))
-	s.stale = err != nil // a crash may bring back the first file
+	s.stale = err != nil // after a crash, the first file may be back
 	return err
 }
 
@@ -185,7 +185,7 @@ func (s *Store) rename(next file) error {
 		}
 		return err
 	}
-	// Windows renames no open file.
+	// Windows does not rename an open file.
 	next.Close()
 	s.file.Close()
 	err := os.Rename(s.path+".new", s.path)
@@ -198,7 +198,8 @@ func (s *Store) rename(next file) error {
 	return err
 }
 
-// keepLock locks the lock's file anew if it is gone, with its folder perhaps.
+// keepLock creates and locks the lock file again if it is gone, perhaps with its
+// folder.
 func (s *Store) keepLock() error {
 	if _, err := sameFile(s.path+".lock", s.lock); err == nil {
 		return nil

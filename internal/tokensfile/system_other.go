@@ -7,7 +7,7 @@ import (
 	"os"
 )
 
-// openLock fails: two processes could not be kept off one file here.
+// openLock fails: there is no way here to keep two processes off one file.
 func openLock(name string) (*os.File, error) {
 	return nil, &os.PathError{Op: "lock", Path: name, Err: errors.ErrUnsupported}
 }

@@ -24,7 +24,7 @@ func openLock(name string) (*os.File, error) {
 	return f, nil
 }
 
-// syncFolder brings the names in a folder to the disk.
+// syncFolder writes the names in a folder to the disk.
 func syncFolder(name string) error {
 	folder, err := os.Open(name)
 	if err != nil {

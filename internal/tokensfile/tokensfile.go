@@ -1,28 +1,27 @@
 // Package tokensfile keeps tokens in a file, so that a restart of the service
 // loses none.
 //
-// The memory is what is read. The file is a log: a line for each token that
+// Look-ups read only the memory. The file is a log: a line for each token that
 // was put or deleted, with the token's SHA-256, the record and a checksum of the
 // file up to there. Its rules:
 //
 //   - Put and Delete return nil once their line is on the disk, and only then
-//     the memory has it too. Those that wait at the same time share one write
+//     does the memory have it. Those waiting at the same time share one write
 //     and one fsync.
-//   - What was refused is never found, not after a restart either: a line that
-//     could not be brought to the disk is cut off before its Put or Delete
-//     returns.
-//   - After a failed fsync nobody knows what is on the disk. No line is added
-//     to the file then until it was written anew, from the memory. The same is
-//     done when the file's name leads to another file, or to none.
-//   - The file is written anew to a second file, FILE.new, which then takes its
-//     name. It is done in the background when most lines are history. Lines that
-//     are added meanwhile go to both.
-//   - A file that cannot be written keeps nobody from reading, and is tried
-//     again each second.
+//   - A refused Put or Delete never takes effect, not even after a restart: a
+//     line that could not be written to the disk is cut off before it returns.
+//   - After a failed fsync nobody knows what is on the disk. Then no line is
+//     added until the file has been rewritten from the memory. The same applies
+//     when the file's name leads to another file, or to none.
+//   - To rewrite the file, a second one is written, FILE.new, which then takes its
+//     name. This happens in the background when most lines are history. Lines
+//     that are added meanwhile go to both.
+//   - A file that cannot be written does not stop look-ups, and is retried every
+//     second.
 //   - A last line without its end was torn by a crash, and so was a last write
-//     with zeros in it. Nobody was told of what it said, and the next start cuts
-//     it off. Any other damage ends the start, and the file is left as it is.
-//   - FILE.lock keeps a second process off. The system unlocks it when the process
+//     with zeros in it. Its Put or Delete never returned, and the next start cuts
+//     it off. With any other damage the start fails, and the file is not changed.
+//   - FILE.lock keeps other processes out. The system unlocks it when the process
 //     dies.
 package tokensfile
 
@@ -41,11 +40,11 @@ import (
 	"simple-oauth2/internal/tokens"
 )
 
-// patience is how long Put and Delete wait until their write begins. One that
-// has begun is waited for: only its end tells what became of it.
+// patience is how long Put and Delete wait for their write to begin. Once it has
+// begun, they wait for its end: nothing else shows what became of it.
 const patience = 4 * time.Second
 
-// file is what is needed of an [os.File].
+// file is the part of an [os.File] that the store needs.
 type file interface {
 	io.Reader
 	io.WriterAt
@@ -57,26 +56,26 @@ type file interface {
 
 // Store is a [tokens.Store] in a file. Make one with Open.
 type Store struct {
-	path   string // without links, so that the file can be replaced
+	path   string // with links resolved, so that the file can be replaced
 	memory tokens.Memory
 	log    *slog.Logger
 
-	// Changed by tests.
+	// Replaced by tests.
 	open       func(name string, flag int) (file, error)
 	syncFolder func(name string) error
 
-	writing chan struct{} // held while the file is written, and what follows is read or changed
+	writing chan struct{} // a lock on the file, and on the fields below
 	file    file
 	lock    *os.File
-	end     position // behind the last line
-	stale   bool     // the file must be written anew before a line is added
-	noting  bool     // the file is being written anew, and
-	noted   []entry  // this was added meanwhile
+	end     position // after the last line
+	stale   bool     // the file must be rewritten before a line is added
+	noting  bool     // the file is being rewritten
+	noted   []entry  // added meanwhile
 
 	mu      sync.Mutex
 	waiting *batch
 	lost    error // why no line can be added
-	grows   error // why the file cannot be written anew
+	grows   error // why the file cannot be rewritten
 }
 
 // A batch is entries that share a write.
@@ -151,7 +150,7 @@ func (s *Store) load(name string) error {
 	return s.syncFolder(filepath.Dir(s.path))
 }
 
-// remember does in the memory what an entry says.
+// remember applies an entry to the memory.
 func (s *Store) remember(e entry) {
 	if e.record != nil {
 		s.memory.Put(context.Background(), e.key, e.record)
@@ -160,10 +159,10 @@ func (s *Store) remember(e entry) {
 	}
 }
 
-// Live is how many tokens are live.
+// Live returns how many tokens are live.
 func (s *Store) Live() int { return s.memory.Live() }
 
-// Put keeps a record. It returns nil once that is on the disk.
+// Put keeps a record. It returns nil once the record is on the disk.
 func (s *Store) Put(_ context.Context, key tokens.Key, record *tokens.Record) error {
 	if len(record.Username.String())+len(record.Scope.String()) > maxText {
 		return fmt.Errorf("a record with more than %d bytes of names", maxText)
@@ -177,7 +176,7 @@ func (s *Store) Find(ctx context.Context, key tokens.Key) (*tokens.Record, error
 	return s.memory.Find(ctx, key)
 }
 
-// Delete forgets a token. It returns nil once that is on the disk.
+// Delete forgets a token. It returns nil once the disk says so.
 func (s *Store) Delete(_ context.Context, key tokens.Key) error { return s.add(entry{key, nil}) }
 
 // Status says that the store is up, and whether the file can be written.
@@ -193,7 +192,7 @@ func (s *Store) Status() (up bool, lacks string) {
 	return true, lacks
 }
 
-// add brings an entry to the file and then to the memory. The request's context
+// add writes an entry to the file and then to the memory. The request's context
 // does not end it: what became of the entry must be known.
 func (s *Store) add(e entry) error {
 	s.mu.Lock()
@@ -205,14 +204,14 @@ func (s *Store) add(e entry) error {
 	}
 	b.entries = append(b.entries, e)
 	s.mu.Unlock()
-	if first { // it writes for those that come until it begins
+	if first { // it also writes for all that join before it begins
 		s.write(b)
 	}
 	<-b.done
 	return b.err
 }
 
-// write writes a batch, once those before it are written.
+// write writes a batch, after all earlier ones.
 func (s *Store) write(b *batch) {
 	defer close(b.done)
 	begun := s.begin(patience)
@@ -230,7 +229,7 @@ func (s *Store) write(b *batch) {
 	}
 }
 
-// begin waits until nobody writes.
+// begin takes the lock on the file, or gives up.
 func (s *Store) begin(patience time.Duration) bool {
 	select {
 	case s.writing <- struct{}{}:
@@ -242,7 +241,7 @@ func (s *Store) begin(patience time.Duration) bool {
 
 func (s *Store) finish() { <-s.writing }
 
-// setLost says why no line can be added, or with nil that one can.
+// setLost notes why no line can be added, or with nil that one can.
 func (s *Store) setLost(err error) {
 	s.mu.Lock()
 	was := s.lost
@@ -257,7 +256,7 @@ func (s *Store) setLost(err error) {
 }
 
 // append adds the lines of the entries to the file, and the entries to the
-// memory; all of them or none.
+// memory: all of them or none.
 func (s *Store) append(entries []entry) error {
 	if s.stale {
 		return errStale
@@ -281,7 +280,7 @@ func (s *Store) append(entries []entry) error {
 
 var errStale = errors.New("the file must be rewritten first")
 
-// extend adds text to the file, all of it or nothing, and syncs it.
+// extend adds text to the file, all of it or nothing, and syncs the file.
 func (s *Store) extend(text []byte) error {
 	if err := s.inPlace(s.end); err != nil {
 		s.stale = true
@@ -303,7 +302,7 @@ func (s *Store) extend(text []byte) error {
 	return nil
 }
 
-// cutBack cuts off what is behind the last line, or makes the file stale.
+// cutBack cuts off everything after the last line, or makes the file stale.
 func (s *Store) cutBack() error {
 	err := s.file.Truncate(s.end.offset)
 	if err == nil {
@@ -315,8 +314,8 @@ func (s *Store) cutBack() error {
 	return err
 }
 
-// inPlace says whether the file and its lock are still what their names lead
-// to, and the file ends where it should.
+// inPlace returns an error unless the names of the file and its lock still lead
+// to them, and the file ends where it should.
 func (s *Store) inPlace(end position) error {
 	found, err := sameFile(s.path, s.file)
 	if err != nil {
@@ -329,7 +328,7 @@ func (s *Store) inPlace(end position) error {
 	return err
 }
 
-// sameFile wants a name to lead to an open file.
+// sameFile returns an error unless a name leads to an open file.
 func sameFile(name string, open interface{ Stat() (fs.FileInfo, error) }) (fs.FileInfo, error) {
 	found, err := os.Stat(name)
 	if err != nil {

@@ -12,9 +12,9 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-// Hash is the command simple-oauth2 hash: it reads a password, with or without
-// a line's end, and prints the hash that a users file takes. From a terminal it
-// reads a line, and says so on stderr.
+// Hash is the command simple-oauth2 hash: it reads a password, with or without a
+// newline at the end, and prints its hash for a users file. From a terminal it
+// reads one line, after a prompt on stderr.
 func Hash(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("hash", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
@@ -64,6 +64,6 @@ func isTerminal(stdin io.Reader) bool {
 		return false
 	}
 	info, err := file.Stat()
-	null, _ := os.Stat(os.DevNull) // a device too
+	null, _ := os.Stat(os.DevNull) // also a device
 	return err == nil && info.Mode()&os.ModeCharDevice != 0 && !os.SameFile(info, null)
 }

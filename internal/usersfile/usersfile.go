@@ -1,5 +1,5 @@
 // Package usersfile reads the file that says who may log in: a JSON object
-// keyed by username, with a record of the tutorial's fields for each.
+// keyed by username, each with a record of the tutorial's fields.
 package usersfile
 
 import (
@@ -21,11 +21,11 @@ import (
 	"simple-oauth2/internal/strictjson"
 )
 
-// MaxCost is the greatest cost of a hash. Each step doubles the time of a
-// login; with a greater one every guess would burn seconds.
+// MaxCost is the highest cost that a hash may have. Each step doubles the time of
+// a login; above it, every guess would burn seconds.
 const MaxCost = 16
 
-// LeastCost is the cost below which a stolen hash is guessed too fast.
+// LeastCost is the cost below which a stolen hash can be cracked too fast.
 const LeastCost = 10
 
 // Demonstration is the tutorial's fake_users_db: johndoe, whose password is
@@ -45,7 +45,7 @@ const Demonstration = `{
 	}
 }`
 
-// Record is what the file says of a user; what it does not say is nil.
+// Record is what the file says about a user; a missing field is nil.
 type Record struct {
 	Email    *string
 	FullName *string
@@ -55,9 +55,9 @@ type Record struct {
 	Cost     int      // of the hash, from bcrypt.MinCost to MaxCost
 }
 
-// Parse reads the records by username. Its error is one line that names the
-// user and the fault, and tells no hash. It is ctx's if that ends first: a long
-// file does not hold up a stop.
+// Parse reads the records, by username. Its error is one line that names the user
+// and the fault, and shows no hash. It is ctx's error if ctx ends first, so that a
+// long file does not hold up a stop.
 func Parse(ctx context.Context, text []byte) (map[string]Record, error) {
 	records := make(map[string]Record)
 	err := strictjson.Object(text, func(name string, value []byte) error {
@@ -74,7 +74,7 @@ func Parse(ctx context.Context, text []byte) (map[string]Record, error) {
 	return records, err
 }
 
-// Scopes are all scopes that any of the users may hold, sorted, each once.
+// Scopes returns all scopes that any of the users may hold, sorted, each once.
 func Scopes(records map[string]Record) (scopes []string) {
 	for _, record := range records {
 		scopes = append(scopes, record.Scopes...)
@@ -83,8 +83,8 @@ func Scopes(records map[string]Record) (scopes []string) {
 	return slices.Compact(scopes)
 }
 
-// WarnOfWeak tells the log how many users have a hash that costs less than
-// LeastCost, and names the first few of them.
+// WarnOfWeak logs how many users have a hash with a cost below LeastCost, and the
+// names of the first few.
 func WarnOfWeak(records map[string]Record, log *slog.Logger) {
 	const named = 5
 	var weak []string
@@ -109,7 +109,7 @@ var (
 	scopeToken = regexp.MustCompile(`^[\x21\x23-\x5b\x5d-\x7e]+$`) // RFC 6749 3.3
 )
 
-// text is a JSON value that is a string or null.
+// text reads a JSON value that is a string or null.
 func text(value []byte) (text *string, err error) {
 	if plain, ok := strictjson.String(value); ok {
 		return &plain, nil
@@ -142,7 +142,7 @@ func parseRecord(name string, value []byte) (record Record, err error) {
 		default:
 			return fmt.Errorf("unknown field %q", field)
 		}
-		if wrong := new(json.UnmarshalTypeError); errors.As(err, &wrong) { // the value is valid JSON, so it can be nothing else
+		if wrong := new(json.UnmarshalTypeError); errors.As(err, &wrong) { // the only possible error, as the value is valid JSON
 			wants := map[string]string{"bool": "true or false", "[]string": "a list of strings"}
 			return fmt.Errorf("field %q is a %s, want %s", field, wrong.Value, cmp.Or(wants[wrong.Type.String()], wrong.Type.String()))
 		}

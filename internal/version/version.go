@@ -1,6 +1,6 @@
-// Package version tells which build of the program runs, from what the go
-// command wrote into it: the version of the module, which the go command makes
-// from the revision if the sources are in a repository, or the revision alone.
+// Package version says which build of the program is running, from what the go
+// command wrote into it: the version of the module, which the go command derives
+// from the revision if the sources are in a repository, or only the revision.
 package version
 
 import (
@@ -10,7 +10,7 @@ import (
 	"runtime/debug"
 )
 
-// Get is the version of this program, or "(devel)" if the build knows none.
+// Get returns the version of this program, or "(devel)" if the build has none.
 func Get() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -37,12 +37,12 @@ func of(info *debug.BuildInfo) string {
 	}
 }
 
-// Line is what -version prints.
+// Line returns what -version prints.
 func Line() string {
 	return fmt.Sprintf("simple-oauth2 %s %s %s/%s", Get(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
-// Attr is the version and Go's, for the log.
+// Attr returns the versions of the program and of Go, for the log.
 func Attr() slog.Attr {
 	return slog.Group("", "version", Get(), "go", runtime.Version())
 }

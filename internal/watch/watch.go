@@ -1,15 +1,15 @@
-// Package watch loads files again when they have changed.
+// Package watch reloads files when they have changed.
 //
 // Every two seconds it asks the system for the state of each file: when it was
-// written, its size, and which file the name stands for. The last one changes
-// where a file is replaced and not written: an editor renames, and the files of
-// a Kubernetes Secret are links that are swapped. Asking works on every file
-// system, and needs no library. What is not a regular file, a pipe say, is not
-// watched.
+// written, its size, and which file the name leads to. The last one changes
+// if a file is replaced rather than written: an editor renames, and the files of
+// a Kubernetes Secret are links that are swapped. Polling works on every file
+// system, and needs no library. Only regular files are watched, not a pipe, for
+// example.
 //
-// A failed load is logged once, and not every two seconds. It is tried
-// again when a file has changed, and on each look if a file could not be read:
-// its permissions may change without a trace in its state.
+// A failed load is logged once, not every two seconds. It is retried when a file
+// has changed, and every time if a file could not be read: its permissions may
+// change without a trace in its state.
 package watch
 
 import (
@@ -31,23 +31,23 @@ type Watcher struct {
 	sets []*set
 }
 
-// set is files that are loaded together.
+// set is a set of files that are loaded together.
 type set struct {
 	what  string
 	load  func(context.Context) error
 	files []string
-	state []fs.FileInfo // of each file before it was loaded last; nil if there was none
+	state []fs.FileInfo // of each file just before the last load; nil if there was none
 	err   error         // of the last load
-	good  time.Time     // of the last load without an error
+	good  time.Time     // when the last load without an error was
 }
 
 // New returns a Watcher that watches nothing yet.
 func New(log *slog.Logger) *Watcher { return &Watcher{log: log} }
 
-// Add loads what is in the files, and returns load's error. If there is none,
-// load is called again whenever one of the files has changed. It keeps what it
-// had loaded before if it returns an error, and returns soon after its context
-// ends. A file whose name is empty is none.
+// Add calls load, and returns its error. If there is none, load is called again
+// whenever one of the files has changed. If load returns an error, it must keep
+// what it had loaded before; it must return soon after its context ends. Empty
+// file names are ignored.
 func (w *Watcher) Add(ctx context.Context, what string, load func(context.Context) error, files ...string) error {
 	s := &set{what: what, load: load}
 	for _, file := range files {
@@ -66,7 +66,7 @@ func (w *Watcher) Add(ctx context.Context, what string, load func(context.Contex
 	return nil
 }
 
-// Loaded is when something was loaded last without an error.
+// Loaded returns when something was last loaded without an error.
 func (w *Watcher) Loaded(what string) (last time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -78,7 +78,7 @@ func (w *Watcher) Loaded(what string) (last time.Time) {
 	return last
 }
 
-// Run loads what has changed, and everything when now says so, until ctx ends.
+// Run loads what has changed, and everything on a signal from now, until ctx ends.
 func (w *Watcher) Run(ctx context.Context, now <-chan os.Signal) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
@@ -94,10 +94,10 @@ func (w *Watcher) Run(ctx context.Context, now <-chan os.Signal) {
 	}
 }
 
-// load loads the sets that have changed, or all of them. Only Run calls it.
+// load loads the sets that have changed, or all. Only Run calls it.
 func (w *Watcher) load(ctx context.Context, all bool) {
 	for _, s := range w.sets {
-		state := s.look() // before the load: what changes meanwhile is seen the next time
+		state := s.look() // before the load, so that a change during it is seen the next time
 		unreadable := errors.As(s.err, new(*fs.PathError))
 		if !all && !unreadable && !s.changed(state) {
 			continue
@@ -118,7 +118,7 @@ func (w *Watcher) load(ctx context.Context, all bool) {
 	}
 }
 
-// look is the state of the files.
+// look returns the state of the files.
 func (s *set) look() []fs.FileInfo {
 	state := make([]fs.FileInfo, len(s.files))
 	for i, file := range s.files {

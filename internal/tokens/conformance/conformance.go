@@ -1,4 +1,4 @@
-// Package conformance is the suite that every [tokens.Store] has to pass.
+// Package conformance is the test suite that every [tokens.Store] must pass.
 package conformance
 
 import (
@@ -12,8 +12,8 @@ import (
 	"simple-oauth2/internal/tokens"
 )
 
-// Run runs the suite. Each call of open is a store that is up; it may hold
-// other tokens.
+// Run runs the suite. Each call of open must return a store that is up; it may
+// hold other tokens.
 func Run(t *testing.T, open func(t *testing.T) tokens.Store) {
 	for _, tt := range []struct {
 		name string
