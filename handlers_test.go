@@ -47,7 +47,7 @@ import (
 	"simple-oauth2/internal/usersfile"
 )
 
-// hashOf is a hash of the password, the same each time.
+// hashOf returns a hash of the password, the same each time.
 func hashOf(password string) string {
 	hash, known := hashes.Load(password)
 	if !known {
@@ -58,7 +58,7 @@ func hashOf(password string) string {
 
 var hashes sync.Map
 
-// newHashOf is a hash with a salt of its own. It costs a test next to nothing.
+// newHashOf returns a hash with a new salt. It costs a test next to nothing.
 func newHashOf(password string) string {
 	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
 	if err != nil {
@@ -67,8 +67,8 @@ func newHashOf(password string) string {
 	return string(hash)
 }
 
-// testUsers are the tutorial's two, one who may hold scopes, and a service that
-// may introspect.
+// testUsers are the tutorial's two, one who may hold scopes, services that may
+// introspect, and one with the longest password.
 func testUsers() string {
 	return `{
 	"johndoe": {"full_name": "John Doe", "email": "johndoe@example.com", "disabled": false, "hashed_password": "` + hashOf("secret") + `"},
@@ -84,7 +84,7 @@ func testUsers() string {
 var passwords = map[string]string{"johndoe": "secret", "alice": "secret2", "scopey": "secret3", "gate": "secret4"}
 
 // service is a service under test: its handler, its log, its users file, and
-// its clock, which stands still unless a test turns it.
+// its clock, which stands still unless a test moves it.
 type service struct {
 	http.Handler
 	t      testing.TB
@@ -155,7 +155,7 @@ func (s *service) me(token string) *httptest.ResponseRecorder {
 	return s.do(r)
 }
 
-// login is a token for one of the passwords, with the scopes asked for.
+// login returns a token for a user, with the requested scopes.
 func (s *service) login(username string, scopes ...string) string {
 	s.t.Helper()
 	w := s.post("/token", "username="+username+"&password="+passwords[username]+"&scope="+strings.Join(scopes, "+"), "")
@@ -168,7 +168,7 @@ func (s *service) login(username string, scopes ...string) string {
 	return answer.AccessToken
 }
 
-// syncBuffer is a log that may be read while it is written.
+// syncBuffer is a log that can be read while it is being written.
 type syncBuffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -186,9 +186,9 @@ func (b *syncBuffer) String() string {
 	return b.text.String()
 }
 
-// TestRecordedAnswers replays what FastAPI's own app was asked, over a real
-// connection, and wants its answers but for the differences that the README
-// lists.
+// TestRecordedAnswers replays requests to FastAPI's own app, over a real
+// connection, and wants the same answers, except for the differences listed in
+// guide/tutorial.md.
 func TestRecordedAnswers(t *testing.T) {
 	text, err := os.ReadFile("testdata/recorded.json")
 	if err != nil {
@@ -258,7 +258,7 @@ func TestRecordedAnswers(t *testing.T) {
 			for name, value := range want.Headers {
 				got := response.Header.Get(name)
 				switch name {
-				case "location": // a path, which the client resolves against what it asked for
+				case "location": // a path, which the client resolves against the URL of its request
 					location, err := response.Location()
 					if err != nil {
 						t.Fatal(err)
@@ -286,7 +286,7 @@ func TestRecordedAnswers(t *testing.T) {
 	}
 }
 
-// asFastAPI is a body without what this service says beyond FastAPI's.
+// asFastAPI returns a body without what this service adds to FastAPI's.
 func asFastAPI(body string) string {
 	body = regexp.MustCompile(`,"error":"[a-z_]+","error_description":"[^"\\]+"}$`).ReplaceAllString(body, "}")
 	body = regexp.MustCompile(`"access_token":"[A-Za-z0-9_-]{43}"`).ReplaceAllString(body, `"access_token":"opaque"`)
@@ -298,7 +298,7 @@ func TestEndpoints(t *testing.T) {
 		urlencoded = "application/x-www-form-urlencoded"
 		part       = "--B\r\nContent-Disposition: form-data; name="
 	)
-	// what every error of /token, /revoke and /introspect says beside the detail
+	// what every error of /token, /revoke and /introspect has besides the detail
 	refused := func(detail, code, description string) string {
 		return `{"detail":` + detail + `,"error":"` + code + `","error_description":"` + description + `"}`
 	}
@@ -361,7 +361,7 @@ func TestEndpoints(t *testing.T) {
 				"unsupported_grant_type", "body.grant_type: String should match pattern '^password$'")},
 		{"login, GET", "GET /token", "", "", "", 405, map[string]string{"Allow": "POST", "Cache-Control": "no-store"}, refused(`"Method Not Allowed"`, "invalid_request", "Method Not Allowed")},
 
-		// a form that is broken logs nobody in
+		// a broken form logs nobody in
 		{"form, username twice", "POST /token", urlencoded, "username=johndoe&username=johndoe&password=secret", "", 422, tokenHeaders, repeated("username")},
 		{"form, unknown field twice", "POST /token", urlencoded, "username=johndoe&password=secret&hunter2=&hunter2=", "", 422, nil, fault("body", "Field must not be repeated")},
 		{"form, bad escape", "POST /token", urlencoded, "username=johndoe&password=secret&x=%zz", "", 422, nil, malformed},
@@ -515,13 +515,12 @@ func TestEndpoints(t *testing.T) {
 	}
 	for _, secret := range []string{"secret", "hunter2", "staple", hashOf("secret")} {
 		if strings.Contains(s.log.String(), secret) {
-			t.Errorf("the log holds %q", secret)
+			t.Errorf("the log contains %q", secret)
 		}
 	}
 }
 
-// openAPI is docs/openapi.json, which every answer in these tests is held
-// against.
+// openAPI is docs/openapi.json, which every answer in these tests must match.
 var openAPI = sync.OnceValue(func() *openapitest.Description {
 	text, err := docs.ReadFile("docs/openapi.json")
 	if err != nil {
@@ -534,7 +533,8 @@ var openAPI = sync.OnceValue(func() *openapitest.Description {
 	return description
 })
 
-// TestDescription wants the description sound, and each route described.
+// TestDescription wants the description to be consistent, and each route
+// described.
 func TestDescription(t *testing.T) {
 	var served []string
 	for _, route := range routes(&auth{}, nil) {
@@ -545,8 +545,8 @@ func TestDescription(t *testing.T) {
 	}
 }
 
-// brokenStore is a store that cannot be reached, and knows the tokens that it
-// knew before.
+// brokenStore is a store that cannot be reached, but still knows the tokens that
+// it knew before.
 type brokenStore struct {
 	*tokens.Memory
 	up bool
@@ -612,7 +612,7 @@ func TestStoreUnavailable(t *testing.T) {
 		})
 	}
 	if text := s.log.String(); strings.Contains(text, "token revoked") {
-		t.Errorf("the log has a revocation that was not:\n%s", text)
+		t.Errorf("the log has a revocation that did not happen:\n%s", text)
 	}
 }
 
@@ -686,7 +686,7 @@ func TestCORS(t *testing.T) {
 	}
 }
 
-// TestChain asks each link of the chain, which calls the one before it.
+// TestChain calls each link of the chain, which calls the one before it.
 func TestChain(t *testing.T) {
 	s := newService(t, testUsers())
 	johndoe, alice, gate := s.login("johndoe"), s.login("alice"), s.login("gate", "introspect")
@@ -723,7 +723,7 @@ func TestChain(t *testing.T) {
 			check("scoped", err, tt.introspec)
 		})
 	}
-	t.Run("an error without a status tells nothing", func(t *testing.T) {
+	t.Run("an error without a status reveals nothing", func(t *testing.T) {
 		handler := s.auth.handler(depends(bearerToken, func(http.ResponseWriter, *http.Request, string) error { return errors.New("inner detail") }), false)
 		r, w := httptest.NewRequest("GET", "/", nil), httptest.NewRecorder()
 		r.Header.Set("Authorization", "Bearer x")
@@ -732,7 +732,7 @@ func TestChain(t *testing.T) {
 			t.Errorf("%d %s", w.Code, w.Body)
 		}
 		if !strings.Contains(s.log.String(), `level=ERROR msg="unexpected error" error="inner detail"`) {
-			t.Errorf("the service's log does not tell:\n%s", s.log)
+			t.Errorf("it is not in the log:\n%s", s.log)
 		}
 	})
 	t.Run("an error that wraps one with a status", func(t *testing.T) {
@@ -806,8 +806,8 @@ func TestRevokedIsWorthNothing(t *testing.T) {
 	}
 }
 
-// TestIntrospectItself asks what a token without the scope stands for, by that
-// token.
+// TestIntrospectItself introspects a token without the scope, with the token
+// itself.
 func TestIntrospectItself(t *testing.T) {
 	s := newService(t, testUsers())
 	token := s.login("scopey", "items:read")
@@ -831,7 +831,7 @@ func TestIntrospectItself(t *testing.T) {
 	}
 }
 
-// introspectAs asks about a token with a name and a secret in HTTP Basic.
+// introspectAs introspects a token with a name and a secret in HTTP Basic.
 func (s *service) introspectAs(name, secret, token string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest("POST", "/introspect", strings.NewReader("token="+token))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
@@ -883,7 +883,7 @@ func TestClientCredentials(t *testing.T) {
 		ask := func(path, form, client string) *httptest.ResponseRecorder {
 			r := httptest.NewRequest("POST", path, strings.NewReader(form))
 			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-			r.RemoteAddr = client + ":1234" // one that gate has not logged in from
+			r.RemoteAddr = client + ":1234" // an address that gate has not logged in from
 			return s.do(r)
 		}
 		for range 3 {
@@ -911,12 +911,12 @@ func TestClientCredentials(t *testing.T) {
 	})
 	for _, secret := range []string{"secret4", "secret5", "fresh", "guess"} {
 		if strings.Contains(s.log.String(), secret) {
-			t.Errorf("the log holds %q", secret)
+			t.Errorf("the log contains %q", secret)
 		}
 	}
 }
 
-// TestUsersChange loads the users again while tokens are out.
+// TestUsersChange reloads the users while they have tokens.
 func TestUsersChange(t *testing.T) {
 	gate := `, "gate": {"hashed_password": "` + hashOf("secret4") + `", "scopes": ["introspect"]}`
 	user := func(name, rest string) string {
@@ -987,8 +987,9 @@ func TestHashesOfOtherTools(t *testing.T) {
 	}
 }
 
-// TestNobodyCostsAsMuch holds the hash that stands for an unknown username
-// against the costliest of the users': a cheaper or dearer one would tell.
+// TestNobodyCostsAsMuch wants the hash that stands for an unknown username to be
+// as costly as the costliest of the users': otherwise the time of an answer would
+// tell who exists.
 func TestNobodyCostsAsMuch(t *testing.T) {
 	for _, costs := range [][]int{{4}, {4, 6}, {12, 5}} {
 		var records []string
@@ -999,14 +1000,14 @@ func TestNobodyCostsAsMuch(t *testing.T) {
 		s := newService(t, "{"+strings.Join(records, ", ")+"}")
 		cost, err := bcrypt.Cost(s.auth.users.loaded.Load().noOne)
 		if err != nil || cost != slices.Max(costs) {
-			t.Errorf("users of cost %v: nobody's is %d, %v", costs, cost, err)
+			t.Errorf("users of cost %v: the unknown user's is %d, %v", costs, cost, err)
 		}
 	}
 }
 
 func noEnv(string) string { return "" }
 
-// onlyFirst is a log that has its first line, or none.
+// onlyFirst matches a log with only its first line, or none.
 var onlyFirst = regexp.MustCompile(`^(\S+ level=INFO msg=starting .*\n)?$`)
 
 func TestFlags(t *testing.T) {
@@ -1021,7 +1022,7 @@ func TestFlags(t *testing.T) {
 		name string
 		args string
 		env  string // NAME=value
-		err  string // its beginning; "" for help
+		err  string // how it begins; "" for help
 	}{
 		{"unknown flag", "-nope", "", "unknown flag -nope (-h lists the flags)"},
 		{"unknown command", "serve", "", `unknown argument "serve" (-h lists the flags)`},
@@ -1086,7 +1087,7 @@ func TestFlags(t *testing.T) {
 	}
 }
 
-// TestLog sends what would forge a line or fill the disk.
+// TestLog sends usernames that would forge a line or fill the disk.
 func TestLog(t *testing.T) {
 	s := newService(t, testUsers())
 	for _, tt := range []struct{ name, form, want string }{
@@ -1100,7 +1101,7 @@ func TestLog(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			before := len(s.log.String())
 			s.post("/token", tt.form, "")
-			_, line, _ := strings.Cut(s.log.String()[before:], " ") // behind the time
+			_, line, _ := strings.Cut(s.log.String()[before:], " ") // after the time
 			if line != tt.want+"\n" {
 				t.Errorf("logged %q, want %q", line, tt.want)
 			}
@@ -1113,12 +1114,12 @@ func TestLog(t *testing.T) {
 		t.Errorf("no ID of the request:\n%s", s.log)
 	}
 	if strings.Contains(s.log.String(), "hunter2") {
-		t.Error("the log holds a password")
+		t.Error("the log contains a password")
 	}
 }
 
-// TestGuessing guesses a password as a client sees it: after three wrong ones
-// (this service's limit) the right one too has to wait.
+// TestGuessing guesses a password, and sees what a client sees: after three wrong
+// ones (this service's limit) even the right one has to wait.
 func TestGuessing(t *testing.T) {
 	refused := `{"detail":"Too many wrong passwords for this username","error":"temporarily_unavailable","error_description":"Too many wrong passwords for this username"}`
 	for _, username := range []string{"johndoe", "alice", "nobody"} {
@@ -1151,13 +1152,13 @@ func TestGuessing(t *testing.T) {
 				t.Errorf("a second later: %d, want %d", w.Code, want)
 			}
 			if !strings.Contains(s.log.String(), " client=1.2.3.4 username="+username+"\n") {
-				t.Errorf("the log does not tell the client behind the proxy:\n%s", s.log)
+				t.Errorf("the log does not have the client behind the proxy:\n%s", s.log)
 			}
 		})
 	}
 }
 
-// TestLoginCrowd sends logins in the same moment: all are served.
+// TestLoginCrowd sends many logins at the same moment: all are served.
 func TestLoginCrowd(t *testing.T) {
 	s := newService(t, testUsers())
 	var clients sync.WaitGroup
@@ -1174,8 +1175,8 @@ func TestLoginCrowd(t *testing.T) {
 	clients.Wait()
 }
 
-// TestLoginGivenUp sends logins with a costly hash, and gives up those that wait
-// once one is served.
+// TestLoginGivenUp sends logins for a costly hash, and gives up those still
+// waiting once one is served.
 func TestLoginGivenUp(t *testing.T) {
 	hash, err := bcrypt.GenerateFromPassword([]byte("secret"), usersfile.LeastCost)
 	if err != nil {
@@ -1209,7 +1210,7 @@ func TestLoginGivenUp(t *testing.T) {
 }
 
 // TestHalfRequests opens 300 connections that send half a request, and wants
-// others served meanwhile. The time limits that end them are the server's.
+// others to be served meanwhile. The server's time limits end them.
 func TestHalfRequests(t *testing.T) {
 	s := start(t)
 	for i := range 300 {
@@ -1233,7 +1234,7 @@ func TestHalfRequests(t *testing.T) {
 	}
 }
 
-// TestManyAtOnce is for the race detector: everything at the same time.
+// TestManyAtOnce does everything at the same time, for the race detector.
 func TestManyAtOnce(t *testing.T) {
 	s := newService(t, testUsers())
 	gate := s.login("gate", "introspect")
@@ -1265,7 +1266,7 @@ func TestManyAtOnce(t *testing.T) {
 	clients.Wait()
 }
 
-// started is a program that run was called for.
+// started is a program that run is running.
 type started struct {
 	addr string
 	log  *syncBuffer
@@ -1310,25 +1311,25 @@ func (s *started) waitForEnd(t *testing.T) {
 			t.Errorf("ended with %v", err)
 		}
 	case <-time.After(10 * time.Second):
-		t.Fatal("does not end")
+		t.Fatal("it does not end")
 	}
 	if !strings.HasSuffix(s.log.String(), "msg=stopped\n") {
 		t.Errorf("the log does not end with the stop:\n%s", s.log)
 	}
 }
 
-// TestRun is the tutorial's session against the whole program, with its own
-// demonstration users.
+// TestRun runs the tutorial's session against the whole program, with its demo
+// users.
 func TestRun(t *testing.T) {
 	s := start(t)
 	if !regexp.MustCompile(`^time=\S+ level=INFO msg=starting version=\S+ go=go1\S+ url=http://` + s.addr + ` docs=http://` + s.addr + "/docs\n").MatchString(s.log.String()) {
-		t.Errorf("the first line is not that of the start:\n%s", s.log)
+		t.Errorf("the first line does not say that it is starting:\n%s", s.log)
 	}
 	if !strings.Contains(s.log.String(), "level=WARN msg=\"serving the tutorial's demo users") {
-		t.Errorf("no warning of the demonstration users:\n%s", s.log)
+		t.Errorf("no warning about the demo users:\n%s", s.log)
 	}
 	if !strings.Contains(s.log.String(), `msg="users loaded" users=2 source=demonstration`) {
-		t.Errorf("no word of the users:\n%s", s.log)
+		t.Errorf("the users are not in the log:\n%s", s.log)
 	}
 	if err := run(t.Context(), []string{"healthcheck", "-addr", s.addr}, noEnv, io.Discard); err != nil {
 		t.Errorf("healthcheck: %v", err)
@@ -1367,7 +1368,7 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// TestRunWithoutDocs wants no page that shows what is served.
+// TestRunWithoutDocs wants no page that describes the service.
 func TestRunWithoutDocs(t *testing.T) {
 	s := start(t, "-docs=false")
 	if strings.Contains(s.log.String(), "docs=") {
@@ -1385,7 +1386,7 @@ func TestRunWithoutDocs(t *testing.T) {
 	}
 }
 
-// TestRunJSON has a log in JSON, from the first line to the last.
+// TestRunJSON wants a log in JSON, from the first line to the last.
 func TestRunJSON(t *testing.T) {
 	t.Setenv("OAUTH2_USER", "hunter2")
 	ctx, stop := context.WithCancel(t.Context())
@@ -1405,7 +1406,7 @@ func TestRunJSON(t *testing.T) {
 		}
 	}
 	if !strings.Contains(lines[1], `"level":"WARN","msg":"unknown environment variable","name":"OAUTH2_USER","meant":"OAUTH2_USERS"}`) || strings.Contains(log.String(), "hunter2") {
-		t.Errorf("no word of the variable:\n%s", log)
+		t.Errorf("the variable is not in the log:\n%s", log)
 	}
 }
 
@@ -1417,7 +1418,7 @@ func TestRunAddressTaken(t *testing.T) {
 	}
 }
 
-// TestRunStopAtTheStart stops before the users are loaded.
+// TestRunStopAtTheStart stops the program before the users are loaded.
 func TestRunStopAtTheStart(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
@@ -1462,7 +1463,7 @@ func TestRunReload(t *testing.T) {
 	s.waitForEnd(t)
 }
 
-// TestRunStop ends the program while a request is in flight.
+// TestRunStop stops the program while a request is in flight.
 func TestRunStop(t *testing.T) {
 	s := start(t)
 	conn, err := net.Dial("tcp", s.addr)
@@ -1470,7 +1471,7 @@ func TestRunStop(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	// The server says 100 Continue once the handler asks for the body.
+	// The server sends 100 Continue once the handler reads the body.
 	fmt.Fprintf(conn, "POST /revoke HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 7\r\nExpect: 100-continue\r\n\r\n")
 	answers := bufio.NewReader(conn)
 	if response, err := http.ReadResponse(answers, nil); err != nil || response.StatusCode != 100 {
@@ -1499,7 +1500,7 @@ func TestRunTLS(t *testing.T) {
 		t.Errorf("healthcheck: %v", err)
 	}
 	if err := run(t.Context(), []string{"healthcheck", "-addr", s.addr}, noEnv, io.Discard); err != nil {
-		t.Errorf("healthcheck that is not told of TLS: %v", err)
+		t.Errorf("healthcheck without the TLS flags: %v", err)
 	}
 	pool := x509.NewCertPool()
 	text, err := os.ReadFile(cert)
@@ -1519,7 +1520,7 @@ func TestRunTLS(t *testing.T) {
 	s.waitForEnd(t)
 }
 
-// TestRunFilesChange writes users and certificate anew, and sends no signal.
+// TestRunFilesChange replaces users and certificate, and sends no signal.
 func TestRunFilesChange(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := writeCertificate(t, dir)
@@ -1545,7 +1546,7 @@ func TestRunFilesChange(t *testing.T) {
 	s.waitFor(t, `msg="users loaded" users=0`)
 	s.waitFor(t, `(?s)msg="certificate loaded".*msg="certificate loaded"`)
 	if bytes.Equal(shown(), before) {
-		t.Error("the certificate is the one before")
+		t.Error("the certificate is still the old one")
 	}
 	s.stop()
 	s.waitForEnd(t)
@@ -1577,9 +1578,7 @@ func writeCertificate(t *testing.T, dir string) (cert, key string) {
 	return write("cert.pem", "CERTIFICATE", der), write("key.pem", "PRIVATE KEY", pkcs8)
 }
 
-// FuzzForm wants every form answered with a status that the protocol knows, and
-// nobody logged in but by the one right pair.
-// FuzzAuthorization wants no header but the right one let in.
+// FuzzAuthorization wants only the right header to be let in.
 func FuzzAuthorization(f *testing.F) {
 	s := newService(f, testUsers())
 	token := s.login("johndoe")
@@ -1601,15 +1600,15 @@ func FuzzAuthorization(f *testing.F) {
 	})
 }
 
-// quiet is a service whose log goes nowhere.
+// quiet returns a service without a log.
 func quiet(b *testing.B, usersJSON string) *service {
 	s := newService(b, usersJSON)
 	s.auth.log = slog.New(slog.DiscardHandler)
 	return s
 }
 
-// BenchmarkUsersMe is the request that counts, over connections of the
-// loopback, beside a handler that only writes the same bytes and headers.
+// BenchmarkUsersMe measures the most frequent request, over loopback connections,
+// next to a handler that only writes the same bytes and headers.
 func BenchmarkUsersMe(b *testing.B) {
 	s := quiet(b, testUsers())
 	token := s.login("johndoe")
@@ -1649,7 +1648,7 @@ func BenchmarkUsersMe(b *testing.B) {
 	}
 }
 
-// BenchmarkLogin is a login at the cost that hashes have, beside the comparison
+// BenchmarkLogin measures a login at the usual cost, next to the bcrypt comparison
 // alone.
 func BenchmarkLogin(b *testing.B) {
 	hash, err := bcrypt.GenerateFromPassword([]byte("secret"), usersfile.LeastCost)
@@ -1671,9 +1670,8 @@ func BenchmarkLogin(b *testing.B) {
 	})
 }
 
-// BenchmarkTokensFile is a login with the tokens in memory and in a file, at
-// the least cost that bcrypt has: by one client, each after the other, and by 64
-// clients.
+// BenchmarkTokensFile measures a login with the tokens in memory and in a file, at
+// bcrypt's lowest cost: by one client, one after the other, and by 64 clients.
 func BenchmarkTokensFile(b *testing.B) {
 	services := func(b *testing.B) []*service {
 		list := []*service{quiet(b, testUsers()), quiet(b, testUsers())}
@@ -1741,8 +1739,8 @@ func BenchmarkTokensFile(b *testing.B) {
 	})
 }
 
-// BenchmarkMillionTokens holds a million tokens: the heap that each takes, what
-// a sweep of them takes, and a look-up among them from all cores.
+// BenchmarkMillionTokens keeps a million tokens, and measures the heap that each
+// takes, a sweep of them, and a look-up among them from all cores.
 func BenchmarkMillionTokens(b *testing.B) {
 	const million = 1_000_000
 	s := quiet(b, testUsers())
@@ -1782,10 +1780,10 @@ func BenchmarkMillionTokens(b *testing.B) {
 	})
 }
 
-// BenchmarkSoak logs in, uses, revokes and lets expire at full speed, for as
-// many logins as -benchtime says, and tells the goroutines and the heap before and
-// after. It is to be run for minutes, by a number of logins, since for a time
-// the benchmark would be run over and over to find that number:
+// BenchmarkSoak logs in, and uses tokens, revokes them or lets them expire, at full
+// speed for as many logins as -benchtime says. It reports the goroutines and the
+// heap before and after. Run it for minutes, by a number of logins: given a
+// time, Go would run it over and over to find that number:
 //
 //	go test -run '^$' -bench Soak -benchtime 500000x
 func BenchmarkSoak(b *testing.B) {
@@ -1856,8 +1854,8 @@ func BenchmarkSoak(b *testing.B) {
 	b.ReportMetric(heapAfter, "heap-MB-after")
 }
 
-// BenchmarkRefusal is a wrong password of a known user, of a disabled one, and
-// of nobody, one after the other: what each takes is told as the median.
+// BenchmarkRefusal sends a wrong password for a known user, for a disabled one, and
+// for an unknown one, in turn. It reports the median time of each.
 func BenchmarkRefusal(b *testing.B) {
 	hash, err := bcrypt.GenerateFromPassword([]byte("secret"), usersfile.LeastCost)
 	if err != nil {

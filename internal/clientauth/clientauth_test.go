@@ -64,13 +64,13 @@ func TestRead(t *testing.T) {
 	}
 }
 
-// user is a user of the tests. The secret stands for what the hash is made of.
+// user is a user in the tests. The secret stands for the hash's password.
 type user struct {
 	secret, hash string
 	may          bool
 }
 
-// world is some users, and an admission that counts what it is asked.
+// world is some users, and an admission that counts its calls.
 type world struct {
 	*Clients[user]
 	users   map[string]user
@@ -78,7 +78,7 @@ type world struct {
 	tries   []string // address and username
 	refuse  error
 	checks  int
-	started chan struct{} // if not nil, each check says that it has begun
+	started chan struct{} // if not nil, each check signals that it has begun
 	hold    chan struct{} // and waits
 }
 
@@ -182,8 +182,8 @@ func TestAuthenticate(t *testing.T) {
 	})
 }
 
-// TestRemembered asks again and again; each row says what was asked of
-// admission.
+// TestRemembered authenticates again and again; each row says how often admission
+// was asked.
 func TestRemembered(t *testing.T) {
 	w := newWorld()
 	set := func(name, secret, hash string, may bool) func() {
@@ -200,16 +200,16 @@ func TestRemembered(t *testing.T) {
 	}{
 		{"the first time", nil, here, right, nil, 1},
 		{"again", nil, here, right, nil, 0},
-		{"written in another way", nil, here, "gate:battery+staple", nil, 0},
+		{"encoded differently", nil, here, "gate:battery+staple", nil, 0},
 		{"from another address", nil, there, right, nil, 1},
 		{"a wrong secret", nil, here, "gate:wrong", ErrWrong, 1},
 		{"the same wrong secret", nil, here, "gate:wrong", ErrWrong, 1},
 		{"the right one after it", nil, here, right, nil, 1},
-		{"which the other address does not notice", nil, there, right, nil, 0},
+		{"the other address is not affected", nil, there, right, nil, 0},
 		{"another name", nil, here, "plain:a+b%20c", nil, 1},
-		{"which the first does not notice", nil, here, right, nil, 0},
+		{"the first name is not affected", nil, here, right, nil, 0},
 		{"a guess under another spelling of the name", nil, here, "g%61te:wrong", ErrWrong, 1},
-		{"is one of that name", nil, here, right, nil, 1},
+		{"which counts for that name", nil, here, right, nil, 1},
 		{"disabled", set("gate", "battery staple", "1", false), here, right, ErrWrong, 0},
 		{"a wrong secret of a disabled one", nil, here, "gate:wrong", ErrWrong, 1},
 		{"the right one of a disabled one", nil, here, right, ErrWrong, 1},
@@ -217,7 +217,7 @@ func TestRemembered(t *testing.T) {
 		{"enabled", set("gate", "battery staple", "1", true), here, right, nil, 0},
 		{"the same password hashed anew", set("gate", "battery staple", "7", true), here, right, nil, 1},
 		{"another password", set("gate", "new", "8", true), here, right, ErrWrong, 1},
-		{"the former hash again", set("gate", "battery staple", "7", true), here, right, nil, 1},
+		{"the old hash again", set("gate", "battery staple", "7", true), here, right, nil, 1},
 		{"removed", func() { delete(w.users, "gate") }, here, right, ErrWrong, 1},
 	} {
 		if tt.change != nil {
@@ -229,7 +229,7 @@ func TestRemembered(t *testing.T) {
 		}
 	}
 	if text := fmt.Sprintf("%+v", w.verdicts); strings.Contains(text, "staple") || strings.Contains(text, "wrong") {
-		t.Errorf("a secret is kept: %s", text)
+		t.Errorf("a secret is remembered: %s", text)
 	}
 }
 
@@ -280,11 +280,11 @@ func TestBounded(t *testing.T) {
 		t.Errorf("%d addresses and %d connections are remembered, want %d of each", n, conns, mostKept)
 	}
 	if before := len(w.tries); w.ask(t, client, "plain:a+b%20c") != nil || len(w.tries) != before {
-		t.Error("the last one is forgotten")
+		t.Error("the last one was forgotten")
 	}
 }
 
-// TestTogether lets 200 callers ask at once while the check is held.
+// TestTogether lets 200 callers authenticate at once, while the check is blocked.
 func TestTogether(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -345,8 +345,8 @@ func TestTogether(t *testing.T) {
 	}
 }
 
-// TestAllHangUp wants a check that nobody waits for to leave its queue, and who
-// comes then to have one of their own.
+// TestAllHangUp wants a check that nobody waits for to leave its queue, and the
+// next caller to get a check of its own.
 func TestAllHangUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
@@ -368,7 +368,7 @@ func TestAllHangUp(t *testing.T) {
 			t.Errorf("caller %d: %v", i, errs[i])
 		}
 		if err := w.Authenticate(t.Context(), here, "a:1", given, w.try); err != nil || len(w.tries) != 1 {
-			t.Errorf("who comes then: %v after %d tries", err, len(w.tries))
+			t.Errorf("the next caller: %v after %d tries", err, len(w.tries))
 		}
 	})
 }

@@ -19,7 +19,7 @@ func TestHandler(t *testing.T) {
 		name            string
 		origins, origin string
 		method          string // PREFLIGHT is OPTIONS with Access-Control-Request-Method; a path may follow
-		status          int    // 401 is the next handler's
+		status          int    // 401 comes from the next handler
 		allowed         string // Access-Control-Allow-Origin
 		credentials     string
 		exposed         string
@@ -42,9 +42,9 @@ func TestHandler(t *testing.T) {
 		{"no origin", app, "", "GET", 401, "", "", "", "", "Origin"},
 		{"any", "*", app, "GET", 401, "*", "", exposed, "", "Origin"},
 		{"any, preflight", "*", app, "PREFLIGHT", 204, "*", "", "", "GET, HEAD, POST", "Origin"},
-		{"preflight that a gateway asks about", app, app, "PREFLIGHT /auth", 401, app, "true", exposed, "", "Origin"},
-		{"preflight that a gateway asks about, below", "*", app, "PREFLIGHT /auth/items", 401, "*", "", exposed, "", "Origin"},
-		{"preflight beside the gateway's path", app, app, "PREFLIGHT /authentic", 204, app, "true", "", "GET, HEAD, POST", "Origin"},
+		{"preflight passed on by a gateway", app, app, "PREFLIGHT /auth", 401, app, "true", exposed, "", "Origin"},
+		{"preflight passed on by a gateway, below", "*", app, "PREFLIGHT /auth/items", 401, "*", "", exposed, "", "Origin"},
+		{"preflight next to the gateway's path", app, app, "PREFLIGHT /authentic", 204, app, "true", "", "GET, HEAD, POST", "Origin"},
 		{"any, no origin", "*", "", "GET", 401, "", "", "", "", "Origin"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -134,7 +134,7 @@ func TestSet(t *testing.T) {
 		{"in capitals", "https://A.example", "", `"https://A.example" is not an origin as browsers send it, did you mean https://a.example?`},
 		{"with its scheme's port", "http://a.example:80", "", `"http://a.example:80" is not an origin as browsers send it, did you mean http://a.example?`},
 		{"with the other scheme's port", "http://a.example:443", "http://a.example:443", ""},
-		{"an address written otherwise", "http://[::0:1]:3000", "", `"http://[::0:1]:3000" is not an origin as browsers send it, did you mean http://[::1]:3000?`},
+		{"an address not in its shortest form", "http://[::0:1]:3000", "", `"http://[::0:1]:3000" is not an origin as browsers send it, did you mean http://[::1]:3000?`},
 		{"not in ASCII", "https://ä.example", "", `"https://ä.example": a browser sends the host in ASCII (xn--…)`},
 		{"a wildcard", "https://*.example", "", `"https://*.example" is not an origin such as https://app.example.com`},
 		{"no scheme", "a.example", "", `"a.example" is not an origin such as https://app.example.com`},

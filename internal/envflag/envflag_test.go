@@ -23,7 +23,7 @@ func TestParse(t *testing.T) {
 		{"the environment", "", "APP_TOKEN_TTL=3m APP_ON=true", 3 * time.Minute, true, ""},
 		{"the flag wins", "-token-ttl 2m", "APP_TOKEN_TTL=3m", 2 * time.Minute, false, ""},
 		{"the flag wins over nonsense", "-token-ttl 2m", "APP_TOKEN_TTL=soon", 2 * time.Minute, false, ""},
-		{"empty is not there", "", "APP_TOKEN_TTL=", time.Minute, false, ""},
+		{"empty is unset", "", "APP_TOKEN_TTL=", time.Minute, false, ""},
 		{"another prefix", "", "OTHER_TOKEN_TTL=3m TOKEN_TTL=3m", time.Minute, false, ""},
 		{"nonsense in the environment", "", "APP_TOKEN_TTL=soon", 0, false, `invalid value "soon" for APP_TOKEN_TTL: parse error`},
 		{"nonsense in a flag", "-token-ttl soon", "", 0, false, `invalid value "soon" for flag -token-ttl: parse error`},
@@ -33,9 +33,9 @@ func TestParse(t *testing.T) {
 		{"a variable that has no flag", "-secret a", "", 0, false, "unknown flag -secret: set APP_SECRET in the environment instead"},
 		{"an argument", "-token-ttl 2m serve", "", 0, false, `unknown argument "serve" (-h lists the flags)`},
 		{"an argument alone", "serve", "", 0, false, `unknown argument "serve" (-h lists the flags)`},
-		{"an argument behind one", "serve -on", "", 0, false, `unknown argument "serve" (-h lists the flags)`},
+		{"an argument before a flag", "serve -on", "", 0, false, `unknown argument "serve" (-h lists the flags)`},
 		{"the value of a flag that is on or off", "-on no", "", 0, false, `unknown argument "no" (-on is written -on=true or -on=false)`},
-		{"the same behind two hyphens", "--on false", "", 0, false, `unknown argument "false" (-on is written -on=true or -on=false)`},
+		{"the same with two hyphens", "--on false", "", 0, false, `unknown argument "false" (-on is written -on=true or -on=false)`},
 		{"help", "-h", "", 0, false, "flag: help requested"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -62,8 +62,8 @@ func startEtcd(t testing.TB, args ...string) *member {
 	return m
 }
 
-// ask calls etcd past the store, once: what a test asks for must not be done
-// twice.
+// ask calls etcd directly, not through the store, and only once: a test's request
+// must not be carried out twice.
 func (m *member) ask(path string, in any) (answer map[string]any) {
 	m.t.Helper()
 	if err := m.call(m.t.Context(), m.endpoint, path, in, &answer); err != nil {
@@ -90,7 +90,7 @@ func freeAddr(t testing.TB) string {
 	return l.Addr().String()
 }
 
-// log is a log that may be read while it is written.
+// log is a log that can be read while it is being written.
 type log struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -143,7 +143,7 @@ func newToken() (tokens.Key, *tokens.Record) {
 	return key, &tokens.Record{Username: tokens.Share("johndoe"), Issued: now.Unix(), Expires: now.Add(time.Minute).Unix(), Credential: tokens.Credential{1, 2, 3, 4, 5, 6, 7, 8}}
 }
 
-// put keeps a new token, and waits until the memory of all has it.
+// put stores a new token, and waits until all memories have it.
 func put(t *testing.T, by *Store, all ...*Store) tokens.Key {
 	t.Helper()
 	key, record := newToken()
@@ -156,7 +156,7 @@ func put(t *testing.T, by *Store, all ...*Store) tokens.Key {
 	return key
 }
 
-// TestWhatIsInEtcd wants neither a token nor a record without an end there.
+// TestWhatIsInEtcd wants no token in etcd, and no record without an expiry.
 func TestWhatIsInEtcd(t *testing.T) {
 	t.Parallel()
 	m := startEtcd(t)
@@ -189,7 +189,7 @@ func TestWhatIsInEtcd(t *testing.T) {
 	}
 }
 
-// TestForeignKeys are left alone: keys under the prefix that are no tokens.
+// TestForeignKeys wants keys under the prefix that are no tokens to be left alone.
 func TestForeignKeys(t *testing.T) {
 	t.Parallel()
 	m := startEtcd(t)
@@ -206,7 +206,7 @@ func TestForeignKeys(t *testing.T) {
 	}
 }
 
-// TestTLSWhereThereIsNone asks an etcd that does not speak it.
+// TestTLSWhereThereIsNone speaks TLS to an etcd that does not.
 func TestTLSWhereThereIsNone(t *testing.T) {
 	t.Parallel()
 	endpoint := strings.Replace(startEtcd(t).endpoint, "http", "https", 1)
@@ -216,7 +216,7 @@ func TestTLSWhereThereIsNone(t *testing.T) {
 	}
 }
 
-// TestLeaseGone loses the lease that tokens share, as a long stop would.
+// TestLeaseGone loses the lease that tokens share, as after a long outage.
 func TestLeaseGone(t *testing.T) {
 	t.Parallel()
 	m := startEtcd(t)
@@ -227,7 +227,7 @@ func TestLeaseGone(t *testing.T) {
 	put(t, s, s)
 }
 
-// cut is a way to etcd that a test can cut.
+// cut is a connection to etcd that a test can cut.
 type cut struct {
 	endpoint string
 	cut      atomic.Bool
@@ -277,8 +277,8 @@ func (c *cut) set(cut bool) {
 	c.conns = nil
 }
 
-// TestCutOff cuts a replica off while tokens come and go, and while etcd
-// forgets what has changed.
+// TestCutOff cuts a replica off while tokens come and go, and etcd compacts its
+// history.
 func TestCutOff(t *testing.T) {
 	t.Parallel()
 	m := startEtcd(t)
@@ -324,7 +324,7 @@ func TestCutOff(t *testing.T) {
 			})
 			text := lines.String()
 			if strings.Count(text, "etcd cannot be reached") != 1 || strings.Count(text, "etcd can be reached again") != 1 {
-				t.Errorf("not said once each:\n%s", text)
+				t.Errorf("not logged once each:\n%s", text)
 			}
 			if (compact == "nothing") == strings.Contains(text, "was compacted") {
 				t.Errorf("the log says:\n%s", text)
@@ -333,7 +333,7 @@ func TestCutOff(t *testing.T) {
 	}
 }
 
-// TestAnotherCluster finds an empty cluster at the address, as after a restore.
+// TestAnotherCluster puts an empty cluster at the address, as after a restore.
 func TestAnotherCluster(t *testing.T) {
 	t.Parallel()
 	first, second := startEtcd(t), startEtcd(t)
@@ -350,7 +350,7 @@ func TestAnotherCluster(t *testing.T) {
 	put(t, s, s)
 }
 
-// TestFloodOfUnknownTokens counts what of it comes to etcd.
+// TestFloodOfUnknownTokens counts the requests that reach etcd.
 func TestFloodOfUnknownTokens(t *testing.T) {
 	t.Parallel()
 	m := startEtcd(t)
@@ -376,7 +376,7 @@ func TestFloodOfUnknownTokens(t *testing.T) {
 					refused.Add(1)
 				}
 				if record != nil {
-					t.Error("a token out of nothing")
+					t.Error("found an unknown token")
 				}
 			}
 		})
@@ -393,8 +393,8 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// TestSecured speaks TLS with a certificate of its own, as a user with a
-// password, whose token etcd forgets.
+// TestSecured speaks TLS with a client certificate, as a user with a password,
+// whose token etcd forgets.
 func TestSecured(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -487,7 +487,7 @@ func TestSecured(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := g.authenticate(t.Context(), m.endpoint, ""); err == nil || !strings.Contains(err.Error(), "authentication failed") {
-			t.Errorf("the new password is not taken: %v", err)
+			t.Errorf("the new password is not used: %v", err)
 		}
 		os.Remove(c.PasswordFile)
 		if _, err := newGateway(c); err == nil || !strings.HasPrefix(err.Error(), "OAUTH2_ETCD_PASSWORD_FILE: open ") {
@@ -503,7 +503,7 @@ func TestSecured(t *testing.T) {
 		t.Error(err)
 	}
 	if strings.Contains(lines.String(), "hunter") {
-		t.Errorf("the log holds a password:\n%s", lines)
+		t.Errorf("the log contains a password:\n%s", lines)
 	}
 
 	for _, tt := range []struct {
@@ -531,7 +531,7 @@ func TestSecured(t *testing.T) {
 	}
 }
 
-// TestNew has what is wrong with a configuration and needs no etcd to be found.
+// TestNew tests the faults of a configuration that can be found without etcd.
 func TestNew(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -580,8 +580,8 @@ func TestNew(t *testing.T) {
 	}
 }
 
-// BenchmarkStart is the time from the start of a replica until it is up, with a
-// hundred thousand live tokens in etcd.
+// BenchmarkStart measures the time from the start of a replica until it is up,
+// with a hundred thousand live tokens in etcd.
 func BenchmarkStart(b *testing.B) {
 	m := startEtcd(b)
 	s, _ := run(b, Config{Endpoints: m.endpoint, Prefix: "/p/"})
@@ -603,7 +603,7 @@ func BenchmarkStart(b *testing.B) {
 	}
 }
 
-// writeCertificate writes a certificate for 127.0.0.1 that is its own authority.
+// writeCertificate writes a self-signed certificate for 127.0.0.1.
 func writeCertificate(t *testing.T, dir string) (cert, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -20,8 +20,8 @@ import (
 	"simple-oauth2/internal/tokens"
 )
 
-// changeTransport is a change for run: each request goes to trip, which may
-// pass it on to etcd by next.
+// changeTransport is a change for run: each request goes to trip, which can pass
+// it on to etcd with next.
 func changeTransport(trip func(r *http.Request, body string, next http.RoundTripper) (*http.Response, error)) func(*Store) {
 	return func(s *Store) {
 		next := s.gateway.http.Transport
@@ -36,7 +36,7 @@ func changeTransport(trip func(r *http.Request, body string, next http.RoundTrip
 	}
 }
 
-// isPut knows a store's request to put a token.
+// isPut recognizes a store's request to put a token.
 func isPut(body string) bool { return strings.Contains(body, `"lease":`) }
 
 // TestLateWrite revokes a token and then delivers a put of it that was sent
@@ -57,7 +57,7 @@ func TestLateWrite(t *testing.T) {
 	}
 	for i, tt := range []struct {
 		name string
-		// before and after are what is done before and after the revocation, with a copy of the put
+		// what is done with a copy of the put before and after the revocation
 		before, after func(copyOfPut func())
 		leaseEnds     bool
 	}{
@@ -109,7 +109,7 @@ func TestLateWrite(t *testing.T) {
 		})
 	}
 
-	t.Run("held back by the way that was asked first", func(t *testing.T) {
+	t.Run("held back on the way to the first endpoint", func(t *testing.T) {
 		release, delivered := make(chan struct{}), make(chan struct{})
 		var first sync.Once
 		hold := changeTransport(func(r *http.Request, body string, next http.RoundTripper) (*http.Response, error) {
@@ -139,7 +139,7 @@ func TestLateWrite(t *testing.T) {
 		}
 	})
 
-	t.Run("an answer lost, and the put asked again", func(t *testing.T) {
+	t.Run("an answer lost, and the put sent again", func(t *testing.T) {
 		var first sync.Once
 		lose := changeTransport(func(r *http.Request, body string, next http.RoundTripper) (*http.Response, error) {
 			response, err := next.RoundTrip(r)
@@ -185,8 +185,8 @@ func TestLateWrite(t *testing.T) {
 	})
 }
 
-// TestRevokedWhileBehind revokes a token by a replica whose memory has not
-// been told, and is told of the token only then.
+// TestRevokedWhileBehind revokes a token on a replica whose memory does not know
+// it yet, and learns of it only afterwards.
 func TestRevokedWhileBehind(t *testing.T) {
 	t.Parallel()
 	m := startEtcd(t)
@@ -242,7 +242,7 @@ func TestRevokedWhileBehind(t *testing.T) {
 		})
 	}
 	t.Run("the memory at once", func(t *testing.T) {
-		s, err := New(t.Context(), c, slog.New(slog.DiscardHandler)) // and nothing mirrors
+		s, err := New(t.Context(), c, slog.New(slog.DiscardHandler)) // without a mirror
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -261,7 +261,8 @@ func TestRevokedWhileBehind(t *testing.T) {
 	})
 }
 
-// TestEventOfBefore tells a replica of a token that it has revoked already.
+// TestEventOfBefore sends a replica an event for a token that it has already
+// revoked.
 func TestEventOfBefore(t *testing.T) {
 	key, _ := newToken()
 	s := bare(func(r *http.Request, body string) (*http.Response, error) {
@@ -282,7 +283,7 @@ func TestEventOfBefore(t *testing.T) {
 	}
 }
 
-// TestStatus says what the store lacks by when it last caught up.
+// TestStatus wants the status to depend on when the store last caught up.
 func TestStatus(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := bare(nil)
@@ -303,7 +304,7 @@ func TestStatus(t *testing.T) {
 	})
 }
 
-// TestWatchThatIsStuck holds back what a watch tells, while all else is
+// TestWatchThatIsStuck holds back the events of a watch, while everything else is
 // answered.
 func TestWatchThatIsStuck(t *testing.T) {
 	t.Parallel()
@@ -343,7 +344,7 @@ func TestWatchThatIsStuck(t *testing.T) {
 				overdue := time.Since(deleted) > time.Second
 				_, lacks := s.Status()
 				if lacks == "" && overdue && !knows() {
-					t.Fatal("it says that it reaches etcd, and has a token that was revoked a second ago")
+					t.Fatal("it says that it can reach etcd, but has a token that was revoked a second ago")
 				}
 				return lacks == "" && overdue
 			})
@@ -351,8 +352,8 @@ func TestWatchThatIsStuck(t *testing.T) {
 	}
 }
 
-// proxyTo is a proxy that swallows what answers the requests that hold picks,
-// for as long as it does.
+// proxyTo returns a proxy that swallows the answers to the requests that hold
+// picks, for as long as it picks them.
 func proxyTo(t *testing.T, endpoint func() string, hold func(*http.Request) bool) *httptest.Server {
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		request, _ := http.NewRequestWithContext(r.Context(), r.Method, endpoint()+r.URL.Path, r.Body)
@@ -379,7 +380,7 @@ func proxyTo(t *testing.T, endpoint func() string, hold func(*http.Request) bool
 	return proxy
 }
 
-// bare is a store that nothing mirrors, whose requests go to trip.
+// bare returns a store without a mirror, whose requests go to trip.
 func bare(trip func(r *http.Request, body string) (*http.Response, error)) *Store {
 	s := &Store{
 		gateway:   &gateway{endpoints: []string{"http://a", "http://b", "http://c"}, http: &http.Client{}},
@@ -398,7 +399,7 @@ func answers(text string) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(text))}, nil
 }
 
-// TestWithoutQuorum asks an etcd that does not answer, in simulated time.
+// TestWithoutQuorum calls an etcd that does not answer, in simulated time.
 func TestWithoutQuorum(t *testing.T) {
 	hangs := func(r *http.Request) (*http.Response, error) {
 		<-r.Context().Done()
@@ -438,7 +439,7 @@ func TestWithoutQuorum(t *testing.T) {
 				var clients sync.WaitGroup
 				for i := range 1000 {
 					clients.Go(func() {
-						time.Sleep(time.Duration(i) * 3 * time.Millisecond) // they come within three seconds
+						time.Sleep(time.Duration(i) * 3 * time.Millisecond) // all within three seconds
 						came := time.Now()
 						key, record := newToken()
 						if err := s.Put(t.Context(), key, record); !errors.Is(err, tokens.ErrUnavailable) {
@@ -449,7 +450,7 @@ func TestWithoutQuorum(t *testing.T) {
 						}
 					})
 				}
-				clients.Go(func() { // who hangs up is gone at once
+				clients.Go(func() { // a client that hangs up is gone at once
 					ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 					defer cancel()
 					key, record := newToken()
@@ -468,8 +469,8 @@ func TestWithoutQuorum(t *testing.T) {
 	}
 }
 
-// TestLeaseOutlastsItsTokens wants a lease for which the record, and not etcd,
-// decides about a token's end.
+// TestLeaseOutlastsItsTokens wants the lease to be so long that the record, and
+// not etcd, decides when a token ends.
 func TestLeaseOutlastsItsTokens(t *testing.T) {
 	for _, lifetime := range []time.Duration{0, time.Second, time.Minute, 30 * time.Minute, 1000 * time.Hour} {
 		t.Run(lifetime.String(), func(t *testing.T) {
@@ -487,7 +488,7 @@ func TestLeaseOutlastsItsTokens(t *testing.T) {
 					t.Fatal(id, err)
 				}
 				// The last token that shares the lease must not outlive it.
-				// It may have come as late as the answer to the call.
+				// It may have been as late as the answer to the call.
 				last := first.Add(max(s.lease.until.Add(-1).Sub(first), patience))
 				time.Sleep(time.Until(s.lease.until.Add(-1)))
 				if id, err := s.leaseFor(t.Context(), lifetime); err != nil || id != 1 {
@@ -508,7 +509,7 @@ func TestLeaseOutlastsItsTokens(t *testing.T) {
 	}
 }
 
-// TestPagesOfOneRevision lists more than a page, between which etcd changes.
+// TestPagesOfOneRevision lists more than one page, and changes etcd in between.
 func TestPagesOfOneRevision(t *testing.T) {
 	var revisions []int64
 	key, other := strings.Repeat("aa", 32), strings.Repeat("bb", 32)
@@ -538,8 +539,8 @@ func TestPagesOfOneRevision(t *testing.T) {
 	}
 }
 
-// TestRedirect is not followed: it would lead to what nobody configured, with
-// the user's token.
+// TestRedirect wants no redirect to be followed: it would take the user's token to
+// a host that nobody configured.
 func TestRedirect(t *testing.T) {
 	t.Parallel()
 	var asked atomic.Int64
@@ -556,7 +557,7 @@ func TestRedirect(t *testing.T) {
 	}
 }
 
-// TestHungUp closes connections in both ways in which they end.
+// TestHungUp closes connections in both of the ways in which they end.
 func TestHungUp(t *testing.T) {
 	for _, tt := range []struct {
 		name string

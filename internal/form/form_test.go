@@ -119,7 +119,7 @@ func TestMissing(t *testing.T) {
 	}
 }
 
-// TestBody sends bodies whose length is unknown or wrong, or that have many fields.
+// TestBody sends bodies with an unknown or wrong length, or with many fields.
 func TestBody(t *testing.T) {
 	request := func(body io.Reader) *http.Request {
 		r := httptest.NewRequest("POST", "/", body)
@@ -133,7 +133,7 @@ func TestBody(t *testing.T) {
 	r = request(strings.NewReader("a=1"))
 	r.ContentLength = 10
 	if fields, err := form.Parse(r, limit, "a"); fields != nil || err == nil {
-		t.Errorf("that ends early: %q, %v", fields, err)
+		t.Errorf("cut short: %q, %v", fields, err)
 	}
 	for n, want := range map[int]error{1000: nil, 1001: form.Fault{Type: "value_error", Loc: []string{"body"}, Msg: "Malformed form"}} {
 		body := "a=1"
@@ -146,8 +146,8 @@ func TestBody(t *testing.T) {
 	}
 }
 
-// TestHangUp wants the request of a client that hangs up behind its form to
-// end: net/http sees that only when the body is read to its end.
+// TestHangUp wants the request of a client that hangs up after its form to end:
+// net/http notices that only once the body has been read to its end.
 func TestHangUp(t *testing.T) {
 	for _, body := range []string{"a=1", "a=" + strings.Repeat("1", 1000)} {
 		ended := make(chan struct{})
@@ -198,8 +198,8 @@ func FuzzURLEncoded(f *testing.F) {
 	})
 }
 
-// FuzzParse wants nothing read that a laxer reader reads otherwise, and no
-// error with a text of the client's.
+// FuzzParse wants no form to be read differently than by a laxer reader, and no
+// error to contain text from the client.
 func FuzzParse(f *testing.F) {
 	for _, seed := range []struct{ kind, body string }{
 		{urlencoded, "username=johndoe&password=secret"},

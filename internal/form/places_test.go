@@ -12,14 +12,14 @@ import (
 	"time"
 )
 
-// post is a request with a form in the body.
+// post returns a request with a form in the body.
 func post(body io.Reader) *http.Request {
 	r := httptest.NewRequest("POST", "/", body)
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	return r
 }
 
-// TestPlaces has slow senders hold all places, and others send forms meanwhile.
+// TestPlaces lets slow senders occupy all places, and others send forms meanwhile.
 func TestPlaces(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -59,14 +59,14 @@ func TestPlaces(t *testing.T) {
 				synctest.Wait()
 				parse(0, nil)
 				if len(places) != cap(places) {
-					t.Errorf("%d places are not given back", cap(places)-len(places))
+					t.Errorf("%d places were not given back", cap(places)-len(places))
 				}
 			})
 		})
 	}
 }
 
-// TestLongest wants a limit on what is kept, and none on what is passed over.
+// TestLongest wants a limit on the fields that are kept, and none on the others.
 func TestLongest(t *testing.T) {
 	for _, tt := range []struct{ name, form, err string }{
 		{"at the limit", "a=" + strings.Repeat("x", longest-1) + "&b=x", ""},

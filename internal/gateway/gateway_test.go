@@ -112,7 +112,7 @@ func TestStatus(t *testing.T) {
 	}
 }
 
-// TestBody wants an answer to requests whose body has not come.
+// TestBody wants requests to be answered before their body has arrived.
 func TestBody(t *testing.T) {
 	server := httptest.NewServer(gateway.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) })))
 	defer server.Close()
@@ -131,7 +131,7 @@ func TestBody(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			conn.SetDeadline(time.Now().Add(5 * time.Second)) // a body that is waited for would be waited for always
+			conn.SetDeadline(time.Now().Add(5 * time.Second)) // whoever waits for the body waits forever
 			if _, err := io.WriteString(conn, tt.request); err != nil {
 				t.Fatal(err)
 			}

@@ -16,9 +16,9 @@ func TestAsk(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		tls    bool
-		addr   string // in which PORT is the server's
+		addr   string // PORT stands for the server's
 		status int
-		err    string // its end
+		err    string // how it ends
 	}{
 		{"healthy", false, "127.0.0.1:PORT", 200, ""},
 		{"by TLS", true, "127.0.0.1:PORT", 200, ""},

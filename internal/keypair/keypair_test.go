@@ -20,7 +20,7 @@ import (
 	"simple-oauth2/internal/keypair"
 )
 
-// issue writes a new certificate that ends at end, and its key.
+// issue writes a new certificate that expires at end, and its key.
 func issue(t *testing.T, dir string, end time.Time) (cert, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

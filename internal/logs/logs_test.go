@@ -29,7 +29,7 @@ func TestCut(t *testing.T) {
 	}
 }
 
-// TestFormats writes a line of each kind of value, also by the standard
+// TestFormats writes a line with each kind of value, and one with the standard
 // library's log.
 func TestFormats(t *testing.T) {
 	for _, tt := range []struct{ args, line, standard string }{

@@ -22,7 +22,7 @@ import (
 	"simple-oauth2/internal/tokens"
 )
 
-// scrape is what m says, by sample.
+// scrape returns the values of m, by sample.
 func scrape(t *testing.T, m *Metrics) map[string]string {
 	t.Helper()
 	var out strings.Builder
@@ -58,7 +58,7 @@ func newMetrics() *Metrics {
 	return m
 }
 
-// store is one that keeps nothing if it is broken.
+// store is a store that keeps nothing while it is broken.
 type store struct {
 	tokens.Memory
 	broken bool
@@ -167,7 +167,7 @@ func TestStore(t *testing.T) {
 	})
 }
 
-// TestRequests sends what a client could make labels of.
+// TestRequests sends requests that could create new labels.
 func TestRequests(t *testing.T) {
 	answer := func(status int) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -225,7 +225,7 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// TestRequestsAtOnce has routes answer for the first time at once.
+// TestRequestsAtOnce lets many routes answer for the first time at once.
 func TestRequestsAtOnce(t *testing.T) {
 	m := newMetrics()
 	handler := m.Requests(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { r.Pattern = r.URL.Path }))
@@ -300,7 +300,7 @@ func TestServe(t *testing.T) {
 	<-served
 }
 
-// TestUnknown holds the packages to not knowing this one.
+// TestUnknown wants no other package to import this one.
 func TestUnknown(t *testing.T) {
 	files, err := filepath.Glob("../*/*.go")
 	if err != nil || len(files) < 20 {
@@ -317,7 +317,7 @@ func TestUnknown(t *testing.T) {
 	}
 }
 
-// usersMe is a request like those for /users/me, and what answers it.
+// usersMe returns a request like those for /users/me, and its handler.
 func usersMe(m *Metrics) (http.Handler, http.ResponseWriter, *http.Request) {
 	r := httptest.NewRequest("GET", "/users/me", nil)
 	return m.Requests(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -339,7 +339,7 @@ func TestCountingAllocatesNothing(t *testing.T) {
 	}
 }
 
-// BenchmarkRequests is what counting a request costs.
+// BenchmarkRequests measures what counting a request costs.
 func BenchmarkRequests(b *testing.B) {
 	for name, m := range map[string]*Metrics{"off": New(Config{}), "on": newMetrics()} {
 		b.Run(name, func(b *testing.B) {
@@ -354,7 +354,7 @@ func BenchmarkRequests(b *testing.B) {
 	}
 }
 
-// BenchmarkScrape is a scrape.
+// BenchmarkScrape measures a scrape.
 func BenchmarkScrape(b *testing.B) {
 	m := newMetrics()
 	for b.Loop() {

@@ -75,7 +75,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// told is a testing.TB that keeps what it is told.
+// told is a testing.TB that records its errors.
 type told struct {
 	testing.TB
 	errors []string
@@ -96,7 +96,7 @@ func TestHandler(t *testing.T) {
 		status  int
 		headers map[string]string
 		body    string
-		err     string // what stands behind the request
+		err     string // what follows the request
 	}{
 		{"as described", "GET", 200, nil, `{"name":"a","kind":"item","size":1,"tags":["b"]}`, ""},
 		{"null", "GET", 200, nil, `{"name":"a","size":null}`, ""},

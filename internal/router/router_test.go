@@ -75,7 +75,7 @@ func TestNew(t *testing.T) {
 			if tt.location == "" {
 				return
 			}
-			// What a client makes of it, behind a proxy that takes a prefix off.
+			// Where it leads a client behind a proxy that strips a prefix.
 			base, _ := url.Parse("https://example.com/prefix" + tt.target)
 			led, err := base.Parse(tt.location)
 			if want := "https://example.com/prefix/" + strings.TrimLeft(tt.location, "./"); err != nil || led.String() != want {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// TestAcceptNoMore has a connection that waits to be accepted, and one that
-// comes later.
+// TestAcceptNoMore opens a connection that waits to be accepted, and tries to
+// open a later one.
 func TestAcceptNoMore(t *testing.T) {
 	listener, err := listen("127.0.0.1:0")
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// from is a connection of an address.
+// from is a connection from an address.
 type from struct {
 	net.Conn
 	addr string
@@ -21,12 +21,12 @@ func (f from) RemoteAddr() net.Addr {
 	return &net.TCPAddr{IP: net.ParseIP(f.addr), Port: 1}
 }
 
-// TestBounded opens one connection more than there may be, and wants the right
-// one closed.
+// TestBounded opens one connection more than is allowed, and wants the right one
+// to be closed.
 func TestBounded(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
-		open   string // address and what it does, the oldest first: n says nothing, i is idle, a has a request
+		open   string // address and state, the oldest first: n sent nothing yet, i is idle, a has a request
 		closes int    // of them, or -1 if the new one waits
 	}{
 		{"the longest idle", "1i 1i 1i", 0},
@@ -135,7 +135,7 @@ func TestShare(t *testing.T) {
 	}
 }
 
-// TestBoundedClose closes a listener whose Accept waits for room.
+// TestBoundedClose closes a listener whose Accept is waiting for room.
 func TestBoundedClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conns := newPipes()

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// lines is a log that may be read while it is written.
+// lines is a log that can be read while it is being written.
 type lines struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -40,7 +40,7 @@ func TestErrorLog(t *testing.T) {
 		}
 		s.http.ErrorLog.Print("http: Accept error: too many open files; retrying in 1s")
 		if out.String() != "" {
-			t.Errorf("told at once: %s", out)
+			t.Errorf("logged at once: %s", out)
 		}
 		time.Sleep(toldEvery)
 		synctest.Wait()
@@ -57,7 +57,7 @@ func TestErrorLog(t *testing.T) {
 		}
 		time.Sleep(2 * toldEvery)
 		if n := strings.Count(out.String(), "\n"); n != 2 {
-			t.Errorf("told without a cause: %s", out)
+			t.Errorf("logged without a cause: %s", out)
 		}
 		s.http.ErrorLog.Print("http: TLS handshake error from 192.0.2.1:1: unsupported protocols [\"panic serving\"]")
 		if n := strings.Count(out.String(), "\n"); n != 2 {
@@ -65,7 +65,7 @@ func TestErrorLog(t *testing.T) {
 		}
 		s.http.ErrorLog.Print("http: panic serving 192.0.2.1:1: nil")
 		if !strings.Contains(out.String(), "level=ERROR msg=\"http: panic serving") {
-			t.Errorf("the panic is not told at once: %s", out)
+			t.Errorf("the panic is not logged at once: %s", out)
 		}
 	})
 }

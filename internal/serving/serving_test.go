@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// pipes is a listener whose connections are made in memory, so that they end by
-// the simulated clock.
+// pipes is a listener with connections in memory, so that they follow the
+// simulated clock.
 type pipes struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -40,15 +40,15 @@ func (p pipes) Close() error {
 
 func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
-// TestLimits has clients that are slow or silent, one for each limit.
+// TestLimits runs slow and silent clients, one for each limit.
 func TestLimits(t *testing.T) {
 	const request = "GET / HTTP/1.1\r\nHost: a\r\n"
 	for _, tt := range []struct {
 		name string
 		// client uses the connection, and returns what it got.
 		client func(conn net.Conn) string
-		ends   time.Duration // when the connection does, or the handler
-		got    string        // its beginning
+		ends   time.Duration // when the connection ends, or the handler
+		got    string        // how it begins
 	}{
 		{"a header that is not finished", func(conn net.Conn) string {
 			io.WriteString(conn, request)
@@ -126,7 +126,7 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// rest is what comes until the connection ends.
+// rest reads until the connection ends.
 func rest(conn net.Conn) string {
 	text, _ := io.ReadAll(conn)
 	return string(text)
@@ -163,7 +163,7 @@ func TestURL(t *testing.T) {
 	}
 }
 
-// TestStop stops a server that has a delay, and asks it meanwhile over a
+// TestStop stops a server that has a delay, and sends requests meanwhile over a
 // connection that was open before and over new ones.
 func TestStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

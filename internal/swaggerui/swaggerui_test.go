@@ -14,7 +14,7 @@ import (
 	"simple-oauth2/internal/swaggerui"
 )
 
-// TestScopes wants openapi.json to declare the scopes of the moment.
+// TestScopes wants openapi.json to declare the current scopes.
 func TestScopes(t *testing.T) {
 	var scopes []string
 	pages, err := (&swaggerui.Config{On: true}).Pages(os.DirFS("../.."), func() []string { return scopes })
@@ -73,17 +73,17 @@ func TestScopes(t *testing.T) {
 func TestPagesWithoutTheScopes(t *testing.T) {
 	own := fstest.MapFS{"docs/openapi.json": {Data: []byte("{}")}, "docs/page.html": {}, "docs/page.css": {}, "docs/page.js": {}}
 	if _, err := (&swaggerui.Config{On: true}).Pages(own, nil); err == nil {
-		t.Error("openapi.json does not declare the scope of the service itself, and no error")
+		t.Error("no error for an openapi.json that does not declare the service's own scope")
 	}
 }
 
-// TestAssets gives a folder that has other files than the page's hashes are of.
+// TestAssets gives a folder whose files do not match the hashes of the page.
 func TestAssets(t *testing.T) {
 	own := os.DirFS("../..")
 	for _, tt := range []struct {
 		name  string
 		files []string
-		err   string // its end
+		err   string // how it ends
 	}{
 		{"none", nil, "no such file or directory"},
 		{"of another version", []string{"swagger-ui-bundle.js", "swagger-ui.css"}, "is not the file of swagger-ui-dist " + swaggerui.Version},

@@ -11,7 +11,7 @@ import (
 	"simple-oauth2/internal/tokens/conformance"
 )
 
-// TestRunSweeps runs in a bubble, where time passes at once.
+// TestRunSweeps runs in a bubble, where time passes instantly.
 func TestRunSweeps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// BenchmarkStart reads a file of a million tokens, of which none has expired,
-// and tells the bytes that each takes in the file and on the heap.
+// BenchmarkStart reads a file of a million tokens, none of which has expired, and
+// reports the bytes that each takes in the file and on the heap.
 func BenchmarkStart(b *testing.B) {
 	const million = 1_000_000
 	s, _ := open(b, filepath.Join(b.TempDir(), "tokens"))
@@ -56,8 +56,8 @@ func BenchmarkStart(b *testing.B) {
 	})
 }
 
-// BenchmarkPut is what a login waits for more than in memory, beside an fsync of
-// a line alone, with one client and with 64.
+// BenchmarkPut measures what a login waits for in addition to memory, next to a
+// mere fsync of a line, with one client and with 64.
 func BenchmarkPut(b *testing.B) {
 	percentiles := func(b *testing.B, took []time.Duration) {
 		slices.Sort(took)

@@ -21,7 +21,7 @@ import (
 	"simple-oauth2/internal/tokens"
 )
 
-// faults is a file whose operations fail as a test says.
+// faults is a file whose operations fail as a test decides.
 type faults struct {
 	file
 	write, sync, truncate func() error // nil: as the file does
@@ -55,8 +55,8 @@ func (f *faults) Truncate(size int64) error {
 	return f.file.Truncate(size)
 }
 
-// TestFaults wants a file that answers with errors to lose nothing that was
-// answered, and to keep nothing that was refused.
+// TestFaults wants a failing file to lose nothing that was answered, and to keep
+// nothing that was refused.
 func TestFaults(t *testing.T) {
 	always := func(err error) func() error { return func() error { return err } }
 	var once sync.Once
@@ -108,7 +108,7 @@ func TestFaults(t *testing.T) {
 			if s.stale != tt.stale {
 				t.Errorf("stale %v", s.stale)
 			}
-			if !tt.stale { // else it has to be written anew, whatever the file says by then
+			if !tt.stale { // otherwise it must be rewritten, whatever is in it
 				s.file = well
 			}
 			s.open = opener
@@ -117,7 +117,7 @@ func TestFaults(t *testing.T) {
 			lacks(t, s, "")
 			comes := put(t, s)
 			if text := log.String(); strings.Count(text, "cannot be written, known tokens keep working") != 1 || strings.Count(text, "can be written again") != 1 {
-				t.Errorf("not said once each:\n%s", text)
+				t.Errorf("not logged once each:\n%s", text)
 			}
 			s = reopen(t, s)
 			wants(t, s, stays, true)
@@ -128,7 +128,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// TestRewriteFails wants a rewrite that fails to change nothing.
+// TestRewriteFails wants a failed rewrite to change nothing.
 func TestRewriteFails(t *testing.T) {
 	fail := func() error { return syscall.ENOSPC }
 	for _, tt := range []struct {
@@ -173,7 +173,7 @@ func TestRewriteFails(t *testing.T) {
 				wants(t, s, key, err == nil)
 			}
 			if n := strings.Count(log.String(), "could not be compacted"); n != 1 {
-				t.Errorf("said %d times:\n%s", n, log)
+				t.Errorf("logged %d times:\n%s", n, log)
 			}
 			s.open, s.syncFolder = opener, folder
 			s.rewrite()
@@ -192,7 +192,7 @@ func TestRewriteFails(t *testing.T) {
 // TestTakenAway takes the file away under a running store.
 func TestTakenAway(t *testing.T) {
 	if runtime.GOOS == "windows" {
-		t.Skip("Windows lets nobody do that")
+		t.Skip("Windows does not allow that")
 	}
 	do := func(err error) {
 		if err != nil {
@@ -286,7 +286,7 @@ func TestTakenAway(t *testing.T) {
 	}
 }
 
-// TestShared wants those that wait together to share an fsync.
+// TestShared wants calls that wait at the same time to share an fsync.
 func TestShared(t *testing.T) {
 	dir := folder(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -360,23 +360,23 @@ func TestSlowDisk(t *testing.T) {
 	})
 }
 
-// A disk knows what of a file is safe from a loss of power, and fails now and
+// A disk knows which part of a file is safe from a power cut, and fails now and
 // then.
 type disk struct {
 	rand *rand.Rand
-	safe *safeFile // what the name leads to after one
+	safe *safeFile // what the name leads to after a power cut
 }
 
 func (d *disk) fails() bool { return d.rand.IntN(8) == 0 }
 
-// safeFile drops what an fsync that fails should have brought to the disk, as
-// Linux does: the next fsync succeeds, and brings what came after.
+// safeFile drops what a failed fsync should have written to the disk, as Linux
+// does: the next fsync succeeds, and writes only what came later.
 type safeFile struct {
 	file
 	disk    *disk
 	safe    []byte
 	pending []func() // what is not safe yet
-	cut     bool     // the last of it is a truncation
+	cut     bool     // the last of them is a truncation
 }
 
 func (d *disk) open(name string, flag int) (file, error) {
@@ -402,8 +402,8 @@ func (f *safeFile) WriteAt(p []byte, at int64) (int, error) {
 	return n, errors.Join(err, failed)
 }
 
-// Truncate does not fail, nor the fsync after it: a disk that keeps what it is
-// told to cut off may show it again.
+// Truncate does not fail, nor does the fsync after it: if a disk kept what it was
+// told to cut off, that could show up again.
 func (f *safeFile) Truncate(size int64) error {
 	f.cut = true
 	f.pending = append(f.pending, func() { f.safe = f.safe[:min(int(size), len(f.safe))] })
@@ -419,7 +419,7 @@ func (f *safeFile) Sync() error {
 	return nil
 }
 
-// flush makes the first n of what is pending safe, and drops the rest.
+// flush makes the first n pending operations safe, and drops the rest.
 func (f *safeFile) flush(n int) {
 	for _, do := range f.pending[:n] {
 		do()
@@ -428,8 +428,8 @@ func (f *safeFile) flush(n int) {
 }
 
 // TestCrashes kills the process and cuts the power at random moments, with a
-// disk that fails at random. What was answered is there after each restart, and
-// what was refused is not.
+// disk that fails at random. After each restart, what was answered must be there,
+// and what was refused must not.
 func TestCrashes(t *testing.T) {
 	for seed := range uint64(60) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {

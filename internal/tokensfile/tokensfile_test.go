@@ -19,7 +19,7 @@ import (
 	"simple-oauth2/internal/tokens/conformance"
 )
 
-// lines is a log that may be read while it is written.
+// lines is a log that can be read while it is being written.
 type lines struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -37,8 +37,8 @@ func (l *lines) String() string {
 	return l.text.String()
 }
 
-// folder is a folder for a test, in memory if there is one: tests by the
-// thousand would wait for a disk.
+// folder returns a folder for a test, in memory if possible: thousands of tests
+// would have to wait for a disk.
 func folder(t testing.TB) string {
 	dir, err := os.MkdirTemp("/dev/shm", "tokensfile")
 	if err != nil {
@@ -48,7 +48,7 @@ func folder(t testing.TB) string {
 	return dir
 }
 
-// open opens a store that is not run, and closes it when the test ends.
+// open opens a store without running it, and closes it when the test ends.
 func open(t testing.TB, name string) (*Store, *lines) {
 	t.Helper()
 	log := &lines{}
@@ -60,7 +60,8 @@ func open(t testing.TB, name string) (*Store, *lines) {
 	return s, log
 }
 
-// reopen is another process's view of the file, after the end of the first.
+// reopen opens the file again, as another process would after the first has
+// ended.
 func reopen(t testing.TB, s *Store) *Store {
 	t.Helper()
 	s.close()
@@ -78,7 +79,7 @@ func newRecord(lifetime time.Duration) *tokens.Record {
 	return &tokens.Record{Username: tokens.Share("johndoe"), Scope: tokens.Share("items:read"), Issued: now.Unix(), Expires: now.Add(lifetime).Unix(), Credential: tokens.Credential{1, 2, 3}}
 }
 
-// put wants a new token to be kept.
+// put stores a new token.
 func put(t testing.TB, s *Store) tokens.Key {
 	t.Helper()
 	key := newKey()
@@ -100,7 +101,7 @@ func found(s *Store, key tokens.Key) bool {
 	return record != nil && err == nil
 }
 
-// wants compares what a store knows of a token.
+// wants compares what a store knows about a token.
 func wants(t testing.TB, s *Store, key tokens.Key, want bool) {
 	t.Helper()
 	if got := found(s, key); got != want {
@@ -130,7 +131,7 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-// restarted starts anew before each look-up.
+// restarted restarts before each look-up.
 type restarted struct {
 	t  *testing.T
 	mu sync.RWMutex
@@ -162,7 +163,8 @@ func (r *restarted) Find(ctx context.Context, key tokens.Key) (*tokens.Record, e
 	return s.Find(ctx, key)
 }
 
-// TestWhatIsInTheFile wants no token there, and nobody else to read it.
+// TestWhatIsInTheFile wants no token in the file, and nobody else to be able to
+// read it.
 func TestWhatIsInTheFile(t *testing.T) {
 	name := filepath.Join(folder(t), "tokens")
 	s, _ := open(t, name)
@@ -260,7 +262,7 @@ func TestCut(t *testing.T) {
 	}
 }
 
-// TestDamage wants damage to end the start, and the file to stay as it is.
+// TestDamage wants damage to stop the start, and the file not to change.
 func TestDamage(t *testing.T) {
 	dir := folder(t)
 	s, _ := open(t, filepath.Join(dir, "tokens"))
@@ -317,7 +319,7 @@ func TestDamage(t *testing.T) {
 	}
 }
 
-// TestZeros has blocks in the file that a power cut kept from the disk.
+// TestZeros puts zeros where a power cut kept blocks from the disk.
 func TestZeros(t *testing.T) {
 	name := filepath.Join(folder(t), "tokens")
 	s, _ := open(t, name)
@@ -416,7 +418,7 @@ func TestStart(t *testing.T) {
 	}
 }
 
-// TestRewrite writes the file anew while tokens come and go.
+// TestRewrite rewrites the file while tokens come and go.
 func TestRewrite(t *testing.T) {
 	s, log := open(t, filepath.Join(folder(t), "tokens"))
 	if err := os.WriteFile(s.path+".new", []byte("what a crash left"), 0o600); err != nil {
@@ -473,8 +475,8 @@ func TestRewrite(t *testing.T) {
 	}
 }
 
-// TestRunTidies wants the file to be written anew once most of it is history,
-// by revocations or by time, and not before.
+// TestRunTidies wants the file to be rewritten once most of it is history, by
+// revocation or expiry, and not before.
 func TestRunTidies(t *testing.T) {
 	dir := folder(t)
 	synctest.Test(t, func(t *testing.T) {

@@ -15,7 +15,7 @@ import (
 	"simple-oauth2/internal/usersfile"
 )
 
-// hash is that of a password that nobody needs.
+// hash is the hash of a password that no test needs.
 var hash = func() string {
 	hash, err := bcrypt.GenerateFromPassword([]byte("secret"), bcrypt.MinCost)
 	if err != nil {
@@ -24,7 +24,7 @@ var hash = func() string {
 	return string(hash)
 }()
 
-// TestParse reads a file, and wants it accepted or refused in one line.
+// TestParse reads a file, and wants it to be accepted, or refused in one line.
 func TestParse(t *testing.T) {
 	record := func(fields string) string { return `{"johndoe": {` + fields + `}}` }
 	good := `"hashed_password": "` + hash + `"`
@@ -148,8 +148,8 @@ func TestHashCommand(t *testing.T) {
 	}
 }
 
-// FuzzParse wants a users file read or refused in one line, and each user that
-// was read to have a name and a hash that bcrypt can compare.
+// FuzzParse wants a users file to be read, or refused in one line, and each user
+// in it to have a name and a hash that bcrypt can compare.
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		usersfile.Demonstration, `{}`, `{"a":{}}`, `{"a":{"hashed_password":"` + hash + `"}}x`, `{"a":null}`, `[`, `{"a":{"scopes":[1]}}`,

@@ -16,8 +16,8 @@ import (
 	"simple-oauth2/internal/watch"
 )
 
-// watched is a folder with a file that is watched: its text is loaded, unless it
-// is "broken".
+// watched is a folder with a watched file: its text is loaded, unless it is
+// "broken".
 type watched struct {
 	t      *testing.T
 	dir    string
@@ -30,14 +30,14 @@ type watched struct {
 	log    bytes.Buffer
 }
 
-// Write is the log's.
+// Write writes to the log.
 func (w *watched) Write(line []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.log.Write(line)
 }
 
-// seen is what the watcher has loaded and logged so far.
+// seen returns what the watcher has loaded and logged so far.
 func (w *watched) seen() (loads int, loaded, log string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -46,7 +46,7 @@ func (w *watched) seen() (loads int, loaded, log string) {
 
 func (w *watched) path(name string) string { return filepath.Join(w.dir, name) }
 
-// write writes a file, each a second later than the one before.
+// write writes a file, a second later than the previous one.
 func (w *watched) write(name, text string) {
 	w.t.Helper()
 	w.wrote = w.wrote.Add(time.Second)
@@ -87,7 +87,7 @@ func watchIt(t *testing.T, test func(w *watched)) {
 		cancel()
 		synctest.Wait()
 		if _, loaded, _ := w.seen(); loaded != "one" && files.Loaded("file").IsZero() {
-			t.Error("no time of the load")
+			t.Error("the time of the load is missing")
 		}
 	})
 }
@@ -104,7 +104,7 @@ func TestChanges(t *testing.T) {
 		change func(w *watched)
 		loads  int
 		loaded string
-		told   string // is in the log once
+		told   string // what is in the log once
 	}{
 		{"nothing", func(w *watched) {}, 0, "one", ""},
 		{"written", func(w *watched) { w.write("file", "another") }, 1, "another", ""},
@@ -162,7 +162,7 @@ func TestChanges(t *testing.T) {
 	}
 }
 
-// TestSIGHUPTellsAgain wants an answer in the log for each SIGHUP.
+// TestSIGHUPTellsAgain wants a line in the log for each SIGHUP.
 func TestSIGHUPTellsAgain(t *testing.T) {
 	watchIt(t, func(w *watched) {
 		w.write("file", "broken")
@@ -176,8 +176,8 @@ func TestSIGHUPTellsAgain(t *testing.T) {
 	})
 }
 
-// TestSwappedSecret swaps files as Kubernetes does: the name is a link through
-// a link to a folder, and the latter is replaced.
+// TestSwappedSecret swaps files as Kubernetes does: the name is a link that goes
+// through a link to a folder, and the latter is replaced.
 func TestSwappedSecret(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &watched{t: t, dir: t.TempDir()}

@@ -1,7 +1,7 @@
 // Package withetcd runs the suite of [tokens.Store] against a real etcd. It is a
-// package of its own so that a plain go test ./... says where etcd is missing:
-// "[no tests to run]" beside it means that the tests of package etcd that need
-// one were skipped too.
+// package of its own so that a plain go test ./... shows when etcd is missing:
+// "[no tests to run]" next to it means that the tests of package etcd that need
+// it were skipped too.
 package withetcd
 
 import (
@@ -84,7 +84,7 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-// twoReplicas writes by one and reads by the other.
+// twoReplicas writes to one replica and reads from the other.
 type twoReplicas struct {
 	*etcd.Store
 	reads *etcd.Store
@@ -94,7 +94,7 @@ func (r twoReplicas) Find(ctx context.Context, key tokens.Key) (*tokens.Record, 
 	return r.reads.Find(ctx, key)
 }
 
-// Delete returns when it is true of the other replica too, which may take a moment.
+// Delete returns once the other replica knows too, which may take a moment.
 func (r twoReplicas) Delete(ctx context.Context, key tokens.Key) error {
 	if err := r.Store.Delete(ctx, key); err != nil {
 		return err
