@@ -3,14 +3,14 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-# The build reads the version from the repository, if it is one; what .dockerignore left out is no change of it.
+# The build reads the version from the repository, if there is one; files left out by .dockerignore must not count as changes.
 RUN git ls-files -dz | git update-index -z --skip-worktree --stdin || rm -rf .git
 RUN CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o /simple-oauth2 . && mkdir /tokens
 
 FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build /simple-oauth2 /simple-oauth2
-# A new volume that is mounted here belongs to the user, who may write to it.
+# A new volume mounted here belongs to the user, who can then write to it.
 COPY --from=build --chown=65532:65532 /tokens /tokens
 USER 65532:65532
 ENV OAUTH2_ADDR=:8000

@@ -1,4 +1,4 @@
-"""The tutorial's app, whose get_current_user asks the service instead of a dict.
+"""The tutorial's app, with a get_current_user that asks the service instead of a dict.
 
 uvicorn main:app --port 8080
 """
@@ -25,7 +25,7 @@ class User(BaseModel):
     full_name: str | None = None
 
 
-# Not async, so that FastAPI waits for the answer in a thread.
+# Not async: FastAPI then waits for the answer in a thread.
 def get_current_user(needed: SecurityScopes, token: str = Depends(oauth2_scheme)) -> User:
     query = urlencode({"scope": needed.scope_str}) if needed.scopes else ""
     question = Request(f"{SERVICE}/auth?{query}", headers={"Authorization": f"Bearer {token}"})

@@ -10,10 +10,10 @@ import (
 
 var client = http.Client{Timeout: 5 * time.Second}
 
-type username struct{} // the key of a guarded request's user in its context
+type username struct{} // the context key for the user of a guarded request
 
-// guard lets a request through to next if the service says that its token is
-// alive, its user is active and may hold the scope. It asks for each request.
+// guard passes a request on to next if the service says that its token is live,
+// its user is active, and the token has the scope. It asks for each request.
 func guard(service, scope string, next http.Handler) http.Handler {
 	ask := service + "/auth?" + url.Values{"scope": {scope}}.Encode()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

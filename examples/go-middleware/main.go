@@ -1,5 +1,5 @@
-// Go-middleware is an API whose items need a live token that has the scope
-// items:read. Guard.go is what to copy.
+// Go-middleware is an API whose items need a live token with the scope
+// items:read. Guard.go is the file to copy.
 package main
 
 import (

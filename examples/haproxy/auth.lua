@@ -1,6 +1,6 @@
 -- http-request lua.auth URL asks the service at URL whether a request may pass.
--- It adds the headers that say whose it is, or refuses the request.
--- HAProxy 2.5 or later.
+-- It adds the headers that say who sent it, or refuses the request.
+-- It needs HAProxy 2.5 or later.
 local function ask(txn, url)
     local answer = core.httpclient():get({
         url = url,
