@@ -19,8 +19,8 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-// crowdPeer is a service that people log in to. Its clients say in
-// X-Forwarded-For where they come from.
+// crowdPeer is a service that people log in to. Its clients give their address in
+// X-Forwarded-For.
 type crowdPeer struct {
 	peer
 	user     func(i int) string // the users to log in; a peer may have but one
@@ -65,7 +65,7 @@ func (p *crowdPeer) login(username, password, from string) outcome {
 	return outcome{response.StatusCode == http.StatusOK, time.Since(began), time.Duration(seconds) * time.Second}
 }
 
-// scene is something that happens to a service, and the figures that are taken.
+// scene is something that happens to a service, and the figures to take.
 type scene struct {
 	title   string
 	alone   bool // without the peers
@@ -105,14 +105,15 @@ func scenes() (all []scene) {
 	honest(true, 12, "the same at cost 12", johndoe, guess(64, home, false))
 	honest(true, bcrypt.DefaultCost, "the same, and it is the first login of each of 20 colleagues", colleagues, guess(64, home, false))
 	in48 := func(i int) string { return fmt.Sprintf("2001:db8:0:%x::1", i) }
-	honest(true, bcrypt.DefaultCost, "400 guess, a /64 each of one /48, and come again when told", johndoe, guess(400, in48, true))
+	honest(true, bcrypt.DefaultCost, "400 guess, a /64 each of one /48, and come back when told", johndoe, guess(400, in48, true))
 	honest(true, bcrypt.DefaultCost, "the same, and johndoe is at a new address each time", travels, guess(400, in48, true))
-	honest(true, bcrypt.DefaultCost, "200 guess, an IPv4 address each, and come again when told", johndoe, guess(200, ipv4, true))
+	honest(true, bcrypt.DefaultCost, "200 guess, an IPv4 address each, and come back when told", johndoe, guess(200, ipv4, true))
 	honest(true, bcrypt.DefaultCost, "the same, and johndoe is at a new address each time", travels, guess(200, ipv4, true))
 	return all
 }
 
-// crowds logs many in at the same moment, and honest users beside guessers.
+// crowds logs many users in at the same moment, and honest users while others
+// guess.
 func (b *bench) crowds() error {
 	if err := b.build("pocketbase", "pocketbase"); err != nil {
 		fmt.Fprintf(os.Stderr, "PocketBase is left out: %v\n", err)
@@ -179,7 +180,7 @@ func (b *bench) crowds() error {
 func home(int) string   { return "192.0.2.1" }
 func ipv4(i int) string { return fmt.Sprintf("10.%d.%d.1", i/200, i%200) }
 
-// crowd logs n in at the same moment.
+// crowd logs n users in at the same moment.
 func crowd(p *crowdPeer, n int, from func(int) string, rss func() float64) []float64 {
 	before := bcryptRate()
 	outcomes := make([]outcome, n)
@@ -241,8 +242,8 @@ func each(gap time.Duration) func(p *crowdPeer, stop chan struct{}) {
 	}
 }
 
-// guess is clients who guess, each at a username of its own each time. Those who
-// are polite come again when they were told to.
+// guess starts clients that guess, each at a new username each time. Polite ones
+// wait as long as they are told to.
 func guess(clients int, from func(int) string, polite bool) func(p *crowdPeer, stop chan struct{}) {
 	return func(p *crowdPeer, stop chan struct{}) {
 		var all sync.WaitGroup
@@ -272,13 +273,13 @@ func wait(stop chan struct{}, d time.Duration) (stopped bool) {
 	}
 }
 
-// beside logs in twenty times, a second apart, beside an attack that began a
-// while before.
+// beside logs in twenty times, a second apart, during an attack that began a while
+// ago.
 func beside(p *crowdPeer, who func(p *crowdPeer, i int) (username, from string), attack func(p *crowdPeer, stop chan struct{})) []float64 {
 	stop := make(chan struct{})
 	var attackers, others sync.WaitGroup
 	attackers.Go(func() { attack(p, stop) })
-	others.Go(func() { // requests that are no logins
+	others.Go(func() { // requests other than logins
 		for !wait(stop, 10*time.Millisecond) {
 			if response, err := crowdClient.Get("http://" + addr + "/users/me"); err == nil {
 				response.Body.Close()

@@ -1,4 +1,4 @@
-"""The tutorial's app as it would be run in earnest: bcrypt, and opaque tokens in a dict."""
+"""The tutorial's app as for production: bcrypt, and opaque tokens in a dict."""
 
 import os
 import secrets

@@ -1,8 +1,8 @@
 // Bench puts this service and its peers under the same load on the loopback,
-// one after the other, and prints tables of medians, with the least and the most
-// of the rounds. It needs wrk and, for FastAPI, Debian's python3-fastapi, uvicorn,
+// one after the other, and prints tables of medians, with the lowest and the
+// highest of the rounds. It needs wrk and, for FastAPI, Debian's python3-fastapi, uvicorn,
 // python3-bcrypt and python3-multipart; a peer that cannot be started is left out,
-// with a word.
+// with a message.
 //
 //	go run .                 all parts but etcd, some forty minutes
 //	go run . -only flood     /users/me, calm and while clients guess passwords
@@ -12,8 +12,8 @@
 //	go run . -only tls       the log of a flood of handshakes that fail
 //	go run . -only introspect   /introspect beside /users/me, by bearer token and by HTTP Basic
 //	go run . -only etcd      a replica that has etcd beside a service of one machine
-//	go run . -only flood -spray   the guessers try another username each time
-//	go run . -rounds 1 -seconds 2 -tokens 1000   a first look
+//	go run . -only flood -spray   the guessers try a new username each time
+//	go run . -rounds 1 -seconds 2 -tokens 1000   a quick look
 package main
 
 import (
@@ -46,8 +46,8 @@ type peer struct {
 	shipped func(dir string) int64 // bytes
 }
 
-// bench is what all parts need: the folder with the built programs, and what the
-// flags say.
+// bench has what all parts need: the folder with the built programs, and the
+// values of the flags.
 type bench struct {
 	dir             string
 	rounds, seconds int
@@ -56,7 +56,7 @@ type bench struct {
 	peers           []peer // this service is the first
 }
 
-// parts are what can be measured alone.
+// parts can each be measured alone.
 var parts = []struct {
 	name string
 	run  func(*bench) error
@@ -76,9 +76,9 @@ func main() {
 	serveAddr := flag.String("addr", addr, "the peer's address")
 	only := flag.String("only", "", "the `part` to measure; without it all but etcd")
 	flag.IntVar(&b.rounds, "rounds", 3, "rounds to take the median of")
-	flag.IntVar(&b.seconds, "seconds", 10, "length of each load")
+	flag.IntVar(&b.seconds, "seconds", 10, "duration of each load")
 	flag.IntVar(&b.tokens, "tokens", 100_000, "live tokens to measure the memory with")
-	flag.BoolVar(&b.spray, "spray", false, "guess at another username each time")
+	flag.BoolVar(&b.spray, "spray", false, "guess at a new username each time")
 	flag.Parse()
 	switch *serve {
 	case "bare":
@@ -146,8 +146,7 @@ func (b *bench) build(source, binary string) error {
 // figures are one figure of all rounds.
 type figures []float64
 
-// in is the median in a format and, if the rounds differ in it, the least and
-// the most.
+// in formats the median and, if the rounds differ, the lowest and the highest.
 func (f figures) in(format string) string {
 	if len(f) == 0 {
 		return ""

@@ -18,8 +18,8 @@ import (
 
 var johndoe = []byte(`{"username":"johndoe","email":"johndoe@example.com","full_name":"John Doe","disabled":false}`)
 
-// serveBare answers every request with the bytes of /users/me: what net/http
-// alone can do, in a server with this service's time limits.
+// serveBare answers every request with the bytes of /users/me, to show what
+// net/http alone can do in a server with this service's time limits.
 func serveBare(addr string) {
 	server := &http.Server{
 		Addr: addr,
@@ -35,7 +35,7 @@ func serveBare(addr string) {
 	log.Fatal(server.ListenAndServe())
 }
 
-// serveGoOAuth2 is the tutorial's flow by github.com/go-oauth2/oauth2 with its
+// serveGoOAuth2 serves the tutorial's flow with github.com/go-oauth2/oauth2 and its
 // memory store.
 func serveGoOAuth2(addr string) {
 	hash := []byte(os.Getenv("BENCH_HASH"))

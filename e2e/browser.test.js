@@ -1,7 +1,7 @@
 // The tutorial, clicked through in Chromium against the built program, which
-// .ci/run and `npm test` build into build/. The CDN's addresses are answered
+// .ci/run and `npm test` build into build/. Requests to the CDN are answered
 // from the npm package of the same version, so that the browser checks the
-// hashes of the page against what the CDN would send.
+// page's hashes against what the CDN would send.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -40,7 +40,7 @@ async function start(t, ...args) {
   throw new Error("the program does not listen");
 }
 
-// behind is the origin of a real nginx whose server has the text.
+// behind returns the origin of a real nginx with the text in its server block.
 async function behind(t, text) {
   const socket = createServer().listen(0, "127.0.0.1");
   await once(socket, "listening");
@@ -66,9 +66,9 @@ http { access_log off; ${temporary} server { listen ${address}; ${text} } }`);
   throw new Error("nginx does not listen");
 }
 
-// open is a page without a network but for the service and what answer gives
-// for other addresses; it collects what went wrong in it. Without answer nothing
-// is intercepted: playwright would then answer preflights by itself.
+// open opens a page whose only network is the service, and what answer returns
+// for other addresses; it collects what went wrong. Without answer nothing is
+// intercepted, since playwright would otherwise answer preflights itself.
 async function open(t, url, { width = 1200, answer } = {}) {
   const context = await browser.newContext({ viewport: { width, height: 900 } });
   context.setDefaultTimeout(10_000);
@@ -104,7 +104,7 @@ async function execute(page) {
   return { status: response.status(), shown: await shown.innerText() };
 }
 
-// bearer is the part of the dialog Authorize for tokens; the other is for HTTP Basic.
+// bearer is the part of the Authorize dialog for tokens; the other is for HTTP Basic.
 const bearer = ".modal-ux .auth-container:has-text('OAuth2PasswordBearer')";
 
 async function authorize(page, username, password) {
@@ -123,7 +123,7 @@ async function logout(page) {
   await close(page);
 }
 
-// tutorial is what its reader is told to click.
+// tutorial clicks what the tutorial tells its reader to click.
 async function tutorial(page, name) {
   await page.locator("#operations-default-read_users_me_users_me_get .opblock-summary-control").click();
   await page.getByRole("button", { name: "Try it out" }).click();
@@ -155,7 +155,7 @@ async function tutorial(page, name) {
   assert.match(alice.shown, /Inactive user/);
 }
 
-// The refusals that the tutorial asks for are all that the console may hold.
+// The refusals that the tutorial provokes may be in the console, and nothing else.
 const refusals = /Failed to load resource: the server responded with a status of 40[01]/;
 
 for (const width of [1200, 390, 320]) {
@@ -181,7 +181,7 @@ for (const width of [1200, 390, 320]) {
     await shoot(page, `form-${width}`);
   });
 
-  test(`words at ${width} pixels where the CDN cannot be reached`, async (t) => {
+  test(`the help at ${width} pixels when the CDN cannot be reached`, async (t) => {
     const origin = await start(t);
     const page = await open(t, `${origin}/docs`, { width, answer: nothing });
     await page.getByText("-docs-assets DIR").waitFor();
@@ -200,9 +200,9 @@ test("the tutorial without any network, -docs-assets", async (t) => {
   await tutorial(page, "assets");
 });
 
-// A proxy that takes its path off the request: the service does not know of it.
+// A proxy that strips its path from the request: the service does not know of it.
 for (const [path, args] of [["/auth/", []], ["/a/b/", ["-docs-assets", assets]]]) {
-  test(`the tutorial below ${path} of nginx ${args}`, async (t) => {
+  test(`the tutorial under ${path} of nginx ${args}`, async (t) => {
     const service = await start(t, ...args);
     const origin = await behind(t, `location ${path} { proxy_pass ${service}/; }`);
     const page = await open(t, origin + path, { answer: args.length ? nothing : fromPackage });
@@ -220,7 +220,7 @@ for (const [path, args] of [["/auth/", []], ["/a/b/", ["-docs-assets", assets]]]
   });
 }
 
-test("words below a path of nginx", async (t) => {
+test("the help under a path of nginx", async (t) => {
   const origin = await behind(t, `location /auth/ { proxy_pass ${await start(t)}/; }`);
   const page = await open(t, `${origin}/auth/`, { answer: nothing });
   await page.getByText(`${origin}/auth/token -d username=johndoe`).waitFor();
@@ -248,7 +248,7 @@ test("the scopes of the users can be chosen", async (t) => {
   assert.equal((await (await granted).json()).scope, "items:read");
 });
 
-test("words where the CDN does not answer at all", async (t) => {
+test("the help when the CDN does not answer at all", async (t) => {
   const origin = await start(t);
   const context = await browser.newContext();
   t.after(() => context.close());
@@ -268,9 +268,9 @@ for (const file of ["swagger-ui-bundle.js", "swagger-ui.css"]) {
   });
 }
 
-test("the policy lets in nothing else", async (t) => {
+test("the policy allows nothing else", async (t) => {
   const page = await open(t, `${await start(t)}/docs`, { answer: () => `${assets}/swagger-ui-bundle.js` });
-  await page.getByText("-docs-assets DIR").waitFor(); // the style sheet too is the script
+  await page.getByText("-docs-assets DIR").waitFor(); // the style sheet is the script as well
   const refused = await page.evaluate(async (cdn) => {
     const violations = [];
     document.addEventListener("securitypolicyviolation", (event) => violations.push(event.effectiveDirective));
@@ -291,7 +291,7 @@ test("the policy lets in nothing else", async (t) => {
   });
 });
 
-// frontend is a page of another origin, whose fetch talks to the service.
+// frontend is a page on another origin, whose fetch talks to the service.
 async function frontend(t) {
   const server = createServer((_, response) => response.setHeader("Content-Type", "text/html").end("<title>frontend</title>"));
   server.listen(0, "127.0.0.1");

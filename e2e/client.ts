@@ -9,7 +9,7 @@ import * as orval from "./build/orval.js";
 
 type User = components["schemas"]["User"];
 
-// Each returns the user whom the password lets in, or the error.
+// Each returns the user who logs in with the password, or the error.
 export const logins: Record<string, (baseURL: string, username: string, password: string) => Promise<User | string>> = {
   "openapi-typescript": async (baseUrl, username, password) => {
     const client = createClient<paths>({ baseUrl });

@@ -14,8 +14,8 @@ import (
 )
 
 // TestFewDescriptors opens 2,000 idle connections to a service that may have 256
-// file descriptors, and wants it to serve who was there before, to load its
-// users again, to write its tokens file anew, and to be healthy.
+// file descriptors, and wants it to keep serving an earlier client, to reload its
+// users, to rewrite its tokens file, and to be healthy.
 func TestFewDescriptors(t *testing.T) {
 	const connections = 2000
 	var limit syscall.Rlimit
@@ -42,7 +42,7 @@ func TestFewDescriptors(t *testing.T) {
 	if status != 200 {
 		t.Fatalf("login: %d", status)
 	}
-	// A client that is there before, over one connection.
+	// A client that was there before, over one connection.
 	dialed := 0
 	known := &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1, Dial: func(network, addr string) (net.Conn, error) {
 		dialed++
@@ -76,7 +76,7 @@ func TestFewDescriptors(t *testing.T) {
 	}
 	me()
 	if dialed != 1 {
-		t.Errorf("who was there before had to connect %d times", dialed)
+		t.Errorf("the earlier client had to connect %d times", dialed)
 	}
 	if out, err := exec.Command(program, "healthcheck", "-addr", addr).CombinedOutput(); err != nil {
 		t.Errorf("healthcheck: %v %s", err, out)
@@ -90,7 +90,7 @@ func TestFewDescriptors(t *testing.T) {
 	write(`, "other": {"hashed_password": "$2y$10$Ia83onAwzmB9zdKdCWDso.WReDLckaABJCs2pG8DwQ9h6IDZtaltK"}`)
 	p.signal(syscall.SIGHUP)
 	c.eventually("loaded again", log("users=2 "))
-	if err := os.Remove(tokens); err != nil { // which has it written anew
+	if err := os.Remove(tokens); err != nil { // which makes the service rewrite it
 		t.Fatal(err)
 	}
 	c.eventually("written anew", func() bool {

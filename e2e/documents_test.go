@@ -25,17 +25,17 @@ func documents(t *testing.T) []string {
 	return append([]string{"../README.md"}, guides...)
 }
 
-// block is a fenced block of a document, with what a comment before it says
-// that the test is to do with it:
+// block is a fenced block of a document. A comment before it says what the test
+// does with it:
 //
 //	<!-- e2e: serve ARGS -->  start the service with ARGS before this block
 //	<!-- e2e: file NAME -->   save the block as NAME
 //	<!-- e2e: run -->         run the block as a shell script
-//	<!-- e2e: from PATH -->   the block's lines stand in PATH, which other tests use
+//	<!-- e2e: from PATH -->   the block's lines are in PATH, which other tests use
 //	<!-- e2e: skip REASON --> do nothing
 //
-// A console block is typed into a shell, line by line, and its answers are
-// compared, in which … stands for anything. Any other block needs a comment.
+// A console block is typed into a shell, line by line, and the answers are
+// compared; … in them stands for anything. Any other block needs a comment.
 type block struct {
 	line       int
 	directives []string
@@ -63,7 +63,7 @@ func blocksOf(document string) (found []block) {
 	return found
 }
 
-// TestDocuments does what the README and the guides say.
+// TestDocuments follows the README and the guides.
 func TestDocuments(t *testing.T) {
 	for _, name := range documents(t) {
 		t.Run(filepath.Base(name), func(t *testing.T) {
@@ -122,7 +122,7 @@ func (r *reader) follow(b block) {
 		switch verb {
 		case "serve":
 			r.addr = startIn(r.t, r.dir, strings.Fields(rest)...)
-			continue // a directive for the blocks that follow, too
+			continue // it also counts for the blocks that follow
 		case "file":
 			if err := os.WriteFile(filepath.Join(r.dir, rest), []byte(b.text), 0o600); err != nil {
 				r.t.Fatal(err)
@@ -135,7 +135,7 @@ func (r *reader) follow(b block) {
 			r.from(b, rest)
 		case "skip":
 			if rest == "" {
-				r.t.Errorf("line %d: skip says no reason", b.line)
+				r.t.Errorf("line %d: skip gives no reason", b.line)
 			}
 		default:
 			r.t.Errorf("line %d: unknown directive %q", b.line, verb)
@@ -150,7 +150,7 @@ func (r *reader) follow(b block) {
 	}
 }
 
-// run types a command and returns what it says.
+// run types a command and returns what it prints.
 func (r *reader) run(command string) string {
 	r.t.Helper()
 	if r.addr == "" {
@@ -171,8 +171,8 @@ func (r *reader) run(command string) string {
 	return ""
 }
 
-// session runs the lines behind "$ ", and compares what each prints with the
-// lines that follow it.
+// session runs the lines that begin with "$ ", and compares what each prints with
+// the lines that follow it.
 func (r *reader) session(b block) {
 	r.t.Helper()
 	for _, command := range strings.Split("\n"+b.text, "\n$ ")[1:] {
@@ -189,7 +189,7 @@ func (r *reader) session(b block) {
 	}
 }
 
-// from wants the block's lines in a file, in order.
+// from wants the block's lines to be in a file, in order.
 func (r *reader) from(b block, name string) {
 	text, err := os.ReadFile(filepath.Join("..", name))
 	if err != nil {
@@ -203,14 +203,14 @@ func (r *reader) from(b block, name string) {
 	for line := range strings.Lines(b.text) {
 		i := slices.Index(lines, strings.TrimSpace(line))
 		if i < 0 {
-			r.t.Errorf("line %d: %s has no line %q there", b.line, name, strings.TrimSpace(line))
+			r.t.Errorf("line %d: %s does not have %q at that place", b.line, name, strings.TrimSpace(line))
 			return
 		}
 		lines = lines[i+1:]
 	}
 }
 
-// TestFlagTables holds the tables of flags against the program's own flags.
+// TestFlagTables compares the tables of flags with the program's own flags.
 func TestFlagTables(t *testing.T) {
 	help, err := exec.Command(program, "-h").CombinedOutput()
 	if err != nil {
@@ -255,8 +255,8 @@ func TestFlagTables(t *testing.T) {
 	}
 }
 
-// TestEndpointTable holds the README's table of endpoints against the routes,
-// as openapi.json has them.
+// TestEndpointTable compares the README's table of endpoints with the routes in
+// openapi.json.
 func TestEndpointTable(t *testing.T) {
 	var description struct{ Paths map[string]map[string]any }
 	text, err := os.ReadFile("../docs/openapi.json")
@@ -266,7 +266,7 @@ func TestEndpointTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	routes := []string{"GET /docs", "GET /openapi.json"} // which do not describe themselves
+	routes := []string{"GET /docs", "GET /openapi.json"} // which openapi.json does not describe
 	for path, operations := range description.Paths {
 		for method := range operations {
 			routes = append(routes, strings.ToUpper(method)+" "+path)
@@ -282,12 +282,12 @@ func TestEndpointTable(t *testing.T) {
 	slices.Sort(routes)
 	slices.Sort(told)
 	if !slices.Equal(routes, told) {
-		t.Errorf("the service has %q\nthe README tells %q", routes, told)
+		t.Errorf("the service has %q\nthe README has %q", routes, told)
 	}
 }
 
-// TestLinks wants each link within the repository to lead to a file, and to a
-// heading of it.
+// TestLinks wants each link within the repository to lead to an existing file, and
+// to a heading in it.
 func TestLinks(t *testing.T) {
 	headings := func(name string) (anchors []string) {
 		text, _ := os.ReadFile(name)

@@ -10,8 +10,8 @@ import (
 )
 
 // TestAddAnEndpoint adds GET /users/me/items of FastAPI's tutorial to a copy of
-// the service, as the README says, and forgets one thing after the other. Each
-// time, the service's own tests must name the file and the line to write.
+// the service, step by step, as the README says. After each step but the last, the
+// service's own tests must name the file and the line to write next.
 func TestAddAnEndpoint(t *testing.T) {
 	copied := t.TempDir()
 	list := exec.Command("git", "ls-files", "--", ":!e2e", ":!bench")
@@ -23,7 +23,7 @@ func TestAddAnEndpoint(t *testing.T) {
 	for _, name := range strings.Fields(string(files)) {
 		text, err := os.ReadFile(filepath.Join("..", name))
 		if err != nil {
-			continue // it is deleted and not committed
+			continue // deleted, but the deletion is not committed
 		}
 		os.MkdirAll(filepath.Join(copied, filepath.Dir(name)), 0o755)
 		if err := os.WriteFile(filepath.Join(copied, name), text, 0o644); err != nil {

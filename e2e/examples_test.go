@@ -17,9 +17,9 @@ import (
 	"time"
 )
 
-// stage is the service, and beside it a program of examples/ that asks it. Its
-// users are jane, zoe, who holds more, bob, who may not hold items:read, and
-// alice, who is disabled.
+// stage is the service, and a program of examples/ that asks it. Its users are
+// jane; zoe, who has more scopes; bob, who may not hold items:read; and alice, who
+// is disabled.
 type stage struct {
 	t       *testing.T
 	service *process
@@ -30,8 +30,9 @@ type stage struct {
 	hash, serviceHash string // of the users' password, and of that of items-service
 }
 
-// newStage starts the service and lets everybody log in. The copy of the folder
-// of the example asks it at its address, passes requests on to backend and listens at addr.
+// newStage starts the service and logs everybody in. It copies the example's
+// folder, so that the copy asks this service, passes requests on to backend and
+// listens at addr.
 func newStage(t *testing.T, folder, backend string) *stage {
 	t.Helper()
 	addrs := freeAddrs(t, 2)
@@ -128,8 +129,8 @@ func (s *stage) login(username string) (token string) {
 	return answer.AccessToken
 }
 
-// send is the answer to a request that is sent to the example as it is written
-// here. Each header is a line.
+// send sends a request to the example exactly as given, and returns the answer.
+// Each header is a line.
 func (s *stage) send(method, path string, headers []string, body string) (status int, header http.Header, answer string) {
 	s.t.Helper()
 	status, header, answer, err := s.try(20*time.Second, method, path, headers, body)
@@ -160,9 +161,10 @@ func (s *stage) try(patience time.Duration, method, path string, headers []strin
 
 func (s *stage) bearer(username string) string { return "Authorization: Bearer " + s.tokens[username] }
 
-// checkTokens wants GET path to let in who has a live token with the scope
-// items:read, and nobody else: a disabled user gets the status inactive. At the end it
-// kills the service, and then wants the status broken at least. It returns the answer to jane.
+// checkTokens wants GET path to let in clients with a live token that has the
+// scope items:read, and nobody else: a disabled user gets the status inactive. At
+// the end it kills the service, and then wants at least the status broken. It
+// returns the answer to jane.
 func (s *stage) checkTokens(path string, inactive, broken int) (answer string) {
 	t := s.t
 	t.Helper()
@@ -230,7 +232,7 @@ func (s *stage) checkTokens(path string, inactive, broken int) (answer string) {
 	return answer
 }
 
-// TestBackends runs each backend that asks for itself.
+// TestBackends runs each backend that asks the service itself.
 func TestBackends(t *testing.T) {
 	for _, backend := range []struct {
 		name string

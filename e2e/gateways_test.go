@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// backend is what a gateway guards. It keeps the requests that reach it.
+// backend is what a gateway guards. It records the requests that reach it.
 type backend struct {
 	*httptest.Server
 	mu      sync.Mutex
@@ -50,8 +50,9 @@ func (b *backend) take() (all []reached) {
 	return all
 }
 
-// identity is what the headers say of the client, as a backend may read them:
-// to CGI, WSGI and PHP Remote_User is Remote-User. What is empty says nothing.
+// identity returns what the headers say about the client, as a backend may read
+// them: to CGI, WSGI and PHP, Remote_User is Remote-User. Empty headers are left
+// out.
 func (r reached) identity() map[string]string {
 	said := make(map[string]string)
 	for name, values := range r.header {
@@ -70,15 +71,15 @@ var (
 	zoe  = map[string]string{"remote-user": "zoe", "remote-name": "Zo%C3%AB", "remote-scope": "items:write items:read items:list"}
 )
 
-// TestGateways runs each gateway with its example, and wants it to let through
-// who may, to say who it is, and to believe nobody who says so.
+// TestGateways runs each gateway with its example, and wants it to let the right
+// clients through, to say who they are, and to ignore what clients claim to be.
 func TestGateways(t *testing.T) {
 	for _, gateway := range []struct {
 		name string // the folder, and more after a space
 		run  func(s *stage)
 		says []string // what it tells the backend; by default all
 
-		inactive, broken int // the status for a disabled user, and the least one without the service
+		inactive, broken int // the status for a disabled user, and the lowest one without the service
 	}{
 		{"../examples/nginx", func(s *stage) { s.runNginx("") }, nil, 403, 500},
 		{"testdata/nginx-introspection", func(s *stage) { s.runNginx("load_module /usr/lib/nginx/modules/ngx_http_js_module.so;\n") }, introspected, 401, 500},
@@ -89,7 +90,7 @@ func TestGateways(t *testing.T) {
 		{"../examples/haproxy", func(s *stage) { s.run("haproxy", "-db", "-C", s.dir, "-f", "haproxy.cfg") }, nil, 403, 500},
 		{"../examples/apache mod_oauth2", func(s *stage) { s.runApache("oauth2", "oauth2.conf") }, introspected, 401, 401},
 		{"../examples/apache mod_auth_openidc", func(s *stage) {
-			// It asks by https alone.
+			// It asks only by https.
 			service, _ := url.Parse(s.service.url)
 			proxy := httputil.NewSingleHostReverseProxy(service)
 			proxy.ErrorLog = log.New(io.Discard, "", 0)
@@ -119,10 +120,10 @@ func TestGateways(t *testing.T) {
 	}
 }
 
-// introspected is what /introspect knows.
+// introspected is what a gateway knows from /introspect.
 var introspected = []string{"remote-user", "remote-scope"}
 
-// runNginx starts nginx with more before the rest of its configuration.
+// runNginx starts nginx, with more at the start of its configuration.
 func (s *stage) runNginx(more string) {
 	var temporary strings.Builder
 	for _, name := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
@@ -132,7 +133,7 @@ func (s *stage) runNginx(more string) {
 	s.run("nginx", "-p", s.dir, "-e", "stderr", "-c", "nginx.conf", "-g", "daemon off; master_process off; pid nginx.pid;")
 }
 
-// runApache starts Apache with a module and the example that is for it.
+// runApache starts Apache with a module and its example.
 func (s *stage) runApache(module, file string) {
 	var load strings.Builder
 	for _, name := range []string{"mpm_event", "authn_core", "authz_core", "authz_user", "headers", "proxy", "proxy_http", module} {
@@ -188,7 +189,7 @@ func (s *stage) checkIdentity(b *backend, says []string) {
 			if status != 200 || len(got) != 1 {
 				s.t.Errorf("%s with %q: %d %s", tt.path, headers, status, body)
 			} else if said := got[0].identity(); !maps.Equal(said, tt.want) {
-				s.t.Errorf("%s with %q: the backend hears %v, want %v", tt.path, headers, said, tt.want)
+				s.t.Errorf("%s with %q: the backend sees %v, want %v", tt.path, headers, said, tt.want)
 			}
 		}
 		if status, _, _ := s.send("GET", "/items/1", headers, ""); status != 401 || b.take() != nil {
@@ -204,13 +205,13 @@ func (s *stage) checkIdentity(b *backend, says []string) {
 	for _, names := range []string{"Remote-User", "close, remote-user,REMOTE-SCOPE"} {
 		s.send("GET", "/items/1", []string{"Connection: " + names, s.bearer("jane")}, "")
 		if got := b.take(); len(got) != 1 || !maps.Equal(got[0].identity(), jane) {
-			s.t.Errorf("with Connection: %s the backend hears %v", names, got)
+			s.t.Errorf("with Connection: %s the backend sees %v", names, got)
 		}
 	}
 }
 
-// checkPaths wants no spelling of a guarded path to reach the backend without a
-// token.
+// checkPaths wants no spelling of a guarded path to get a request without a token
+// through to the backend.
 func (s *stage) checkPaths(b *backend) {
 	s.t.Helper()
 	for _, path := range []string{
@@ -229,7 +230,7 @@ func (s *stage) checkPaths(b *backend) {
 	}
 }
 
-// checkBody wants bodies to reach the backend whole.
+// checkBody wants bodies to reach the backend unchanged.
 func (s *stage) checkBody(b *backend) {
 	s.t.Helper()
 	large := strings.Repeat("0123456789abcdef", 20_000)

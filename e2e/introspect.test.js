@@ -1,6 +1,6 @@
-// Libraries that resource servers use to introspect, each against the built
-// program as its manual says: what it is told of a live token and of a revoked
-// one, and that it fails with a wrong secret.
+// Libraries that resource servers use to introspect, each used as its manual says
+// against the built program: what it learns about a live token and a revoked one,
+// and that it fails with a wrong secret.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -38,9 +38,8 @@ const post = (path, form) => fetch(origin + path, { method: "POST", body: new UR
 
 const server = () => ({ issuer: origin, introspection_endpoint: `${origin}/introspect`, revocation_endpoint: `${origin}/revoke` });
 
-// Each library, by the ways to authenticate that it has: a function of a secret
-// and a token that returns the answer, and one that revokes the token if the
-// library can.
+// Each library, by its ways to authenticate: a function of a secret and a token
+// that returns the answer, and one that revokes the token if the library can.
 const libraries = {};
 for (const way of ["ClientSecretBasic", "ClientSecretPost"]) {
   const insecure = { [oauth4webapi.allowInsecureRequests]: true }; // http

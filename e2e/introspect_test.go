@@ -16,7 +16,7 @@ import (
 	"github.com/zitadel/oidc/v3/pkg/oidc"
 )
 
-// toldOfToken is what a library is told of a token.
+// toldOfToken is what a library learns about a token.
 type toldOfToken struct {
 	Active   bool
 	Username string
@@ -41,7 +41,7 @@ var libraries = map[string]func(t *testing.T, origin, secret, token string) (tol
 	"authlib, client_secret_post":  authlib("client_secret_post"),
 }
 
-// authlib is Debian's python3-authlib, by a way to authenticate.
+// authlib is Debian's python3-authlib, with one way to authenticate.
 func authlib(way string) func(*testing.T, string, string, string) (toldOfToken, error) {
 	return func(t *testing.T, origin, secret, token string) (answer toldOfToken, err error) {
 		out, err := exec.Command("/usr/bin/python3", "testdata/authlib-introspect.py", origin, way, secret, token).Output()

@@ -1,6 +1,5 @@
-// The manifest of examples/kubernetes, checked against Kubernetes' own schema,
-// which the npm package kubernetes-models has, and run as it says, without
-// Kubernetes.
+// The manifest of examples/kubernetes: checked against Kubernetes' own schema,
+// from the npm package kubernetes-models, and run as it says, without Kubernetes.
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -17,7 +16,7 @@ const objects = parseAllDocuments(readFileSync(manifest, "utf8")).map((document)
 const [secret, claim, deployment, service] = ["Secret", "PersistentVolumeClaim", "Deployment", "Service"].map((kind) =>
   objects.find((object) => object.kind === kind));
 
-test("each object has what the schema wants", async () => {
+test("each object matches the schema", async () => {
   assert.equal(objects.length, 4);
   for (const object of objects) {
     const models = await import(`kubernetes-models/${object.apiVersion}`);
@@ -25,7 +24,7 @@ test("each object has what the schema wants", async () => {
   }
 });
 
-// The schema lets in fields that it does not know; TypeScript does not.
+// The schema allows unknown fields; TypeScript does not.
 test("no object has a field that the schema does not know", () => {
   const text = objects.map((object, i) =>
     `import type { I${object.kind} as Kind${i} } from "kubernetes-models/${object.apiVersion}";

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// TestMetrics has a service counted that is used in all ways, promtool read what
-// it tells, and a real Prometheus scrape it.
+// TestMetrics uses a service in all ways, lets promtool check its metrics, and lets
+// a real Prometheus scrape them.
 func TestMetrics(t *testing.T) {
 	for _, command := range []string{"prometheus", "promtool"} {
 		if _, err := exec.LookPath(command); err != nil {
@@ -54,7 +54,7 @@ func TestMetrics(t *testing.T) {
 	ask(service, "/auth?scope=other", token, nil)
 	ask(service, "/auth", "", nil)
 	ask(service, "/jane", "", nil)
-	ask(service, "/metrics", "", nil) // which is on the other listener alone
+	ask(service, "/metrics", "", nil) // which is only on the other listener
 	ask(service, "/revoke", "", url.Values{"token": {token}})
 
 	response, err := http.Get("http://" + metrics + "/metrics")
@@ -116,7 +116,7 @@ scrape_configs:
 		"--config.file", config, "--storage.tsdb.path", filepath.Join(dir, "data"), "--web.listen-address", addrs[1]}}
 	prometheus.start()
 	t.Cleanup(prometheus.kill)
-	// The two logins that went well, as Prometheus answers who asks it.
+	// The two successful logins, as Prometheus reports them.
 	query := "/api/v1/query?query=" + url.QueryEscape(`simple_oauth2_logins_total{result="ok"} and on (instance) up == 1`)
 	var answer struct {
 		Data struct{ Result []struct{ Value [2]any } }

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// TestHashOnTerminal types a password into a terminal, and pipes one.
+// TestHashOnTerminal types a password at a terminal, and pipes one.
 func TestHashOnTerminal(t *testing.T) {
 	hash := regexp.MustCompile(`\$2a\$04\$[./A-Za-z0-9]{53}\r?\n`)
 	terminal := exec.Command("script", "-qec", program+" hash -cost 4", "/dev/null")
@@ -31,7 +31,7 @@ func TestHashOnTerminal(t *testing.T) {
 	}
 }
 
-// TestVersion asks the program which it is.
+// TestVersion asks the program for its version.
 func TestVersion(t *testing.T) {
 	for _, flag := range []string{"-version", "--version"} {
 		out, err := exec.Command(program, flag).Output()
@@ -41,7 +41,7 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-// TestEndInJSON has the program end by an error that its log has to tell.
+// TestEndInJSON makes the program end with an error, which must be in its log.
 func TestEndInJSON(t *testing.T) {
 	for format, want := range map[string]string{
 		"text": `^simple-oauth2: -addr: listen tcp: address nowhere: missing port in address\n$`,
@@ -54,8 +54,8 @@ func TestEndInJSON(t *testing.T) {
 	}
 }
 
-// TestFail2ban guesses from some addresses, under names that would put another
-// one into the log, and wants fail2ban to find those that guessed.
+// TestFail2ban guesses from some addresses, with usernames that would put another
+// address into the log, and wants fail2ban to find those that guessed.
 func TestFail2ban(t *testing.T) {
 	if _, err := exec.LookPath("fail2ban-regex"); err != nil {
 		t.Skip("no fail2ban-regex here: Debian's fail2ban has it")
@@ -75,8 +75,8 @@ func TestFail2ban(t *testing.T) {
 			var want []string
 			for i, guess := range []struct{ username, password string }{
 				{"johndoe", "wrong"},
-				{"johndoe", "secret"}, // which is right
-				{"", ""},              // which is no login
+				{"johndoe", "secret"}, // right
+				{"", ""},              // not a login
 				{`x client=192.0.2.66`, "wrong"},
 				{`x" client=192.0.2.66 y="`, "wrong"},
 				{`\" client=192.0.2.66 `, "wrong"},
@@ -114,7 +114,7 @@ func TestFail2ban(t *testing.T) {
 			for _, row := range regexp.MustCompile(`(?m)^\['(\S+)',\s+(\d+)`).FindAllStringSubmatch(string(out), -1) {
 				found = append(found, row[1])
 				if at, _ := strconv.ParseInt(row[2], 10, 64); at < began.Unix() || at > time.Now().Unix() {
-					t.Errorf("%s is found at %d, and it is %d", row[1], at, time.Now().Unix())
+					t.Errorf("%s was found at %d, but the time is %d", row[1], at, time.Now().Unix())
 				}
 			}
 			if strings.Join(found, " ") != strings.Join(want, " ") {
@@ -125,8 +125,8 @@ func TestFail2ban(t *testing.T) {
 	}
 }
 
-// TestSystemdUnit has systemd read the unit and judge how much it may do, and
-// starts the program as it says.
+// TestSystemdUnit lets systemd check the unit and rate its exposure, and starts
+// the program as the unit does.
 func TestSystemdUnit(t *testing.T) {
 	if _, err := exec.LookPath("systemd-analyze"); err != nil {
 		t.Skip("no systemd-analyze here: Debian's systemd has it")
@@ -144,7 +144,7 @@ func TestSystemdUnit(t *testing.T) {
 	if out, err := exec.Command("systemd-analyze", "verify", "--man=no", unit).CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("verify: %v\n%s", err, out)
 	}
-	// In tenths: 0 may do nothing, 100 everything.
+	// In tenths, from 0 to 100: at 0 it may do nothing, at 100 everything.
 	if out, err := exec.Command("systemd-analyze", "security", "--offline=true", "--threshold=15", "--no-pager", unit).CombinedOutput(); err != nil {
 		t.Errorf("security: %v\n%s", err, out)
 	}

@@ -122,7 +122,7 @@ func startCluster(t *testing.T) *cluster {
 	return c
 }
 
-// eventually waits until something is so, and logs for how long.
+// eventually waits until something is true, and logs how long it took.
 func (c *cluster) eventually(what string, is func() bool) {
 	c.t.Helper()
 	began := time.Now()
@@ -137,7 +137,7 @@ func (c *cluster) eventually(what string, is func() bool) {
 
 var client = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 
-// ask is one request, with a form if there is one, and what it took.
+// ask sends one request, with a form if there is one, and measures its time.
 func ask(r *process, path, token string, form url.Values) (status int, header http.Header, body string, took time.Duration) {
 	began := time.Now()
 	request, _ := http.NewRequest("GET", r.url+path, nil)
@@ -157,7 +157,7 @@ func ask(r *process, path, token string, form url.Values) (status int, header ht
 	return response.StatusCode, response.Header, string(text), time.Since(began)
 }
 
-// healthy wants nothing amiss.
+// healthy wants everything to be fine.
 func (c *cluster) healthy(r *process) bool {
 	status, _, body, _ := ask(r, "/healthz", "", nil)
 	return status == 200 && body == `{"status":"ok"}`
@@ -187,7 +187,7 @@ func (c *cluster) revoke(r *process) {
 		c.t.Errorf("revoke: %d %s", status, body)
 	}
 	if status := me(r, token); status != 401 {
-		c.t.Errorf("where a token was just revoked it is %d", status)
+		c.t.Errorf("just revoked on this replica, a token gets %d", status)
 	}
 	for _, other := range c.replicas {
 		if other != r {
@@ -204,32 +204,32 @@ func me(r *process, token string) int {
 	return status
 }
 
-// checkLive wants every replica to know every token that a client was given.
+// checkLive wants every replica to accept every token that a client was given.
 func (c *cluster) checkLive() {
 	c.t.Helper()
 	for _, r := range c.replicas {
 		for _, token := range c.live {
 			if status := me(r, token); status != 200 {
-				c.t.Errorf("%s: a token that was given is %d", r.url, status)
+				c.t.Errorf("%s: a live token gets %d", r.url, status)
 			}
 		}
 	}
 }
 
-// check wants that and none that was revoked.
+// check also wants every replica to refuse every revoked token.
 func (c *cluster) check() {
 	c.t.Helper()
 	c.checkLive()
 	for _, r := range c.replicas {
 		for _, token := range c.dead {
 			if status := me(r, token); status != 401 {
-				c.t.Errorf("%s: a token that was revoked is %d", r.url, status)
+				c.t.Errorf("%s: a revoked token gets %d", r.url, status)
 			}
 		}
 	}
 }
 
-// loginsGoOn logs in by both replicas for a while, and wants none to fail. It
+// loginsGoOn logs in on both replicas for a while, and wants no login to fail. It
 // logs how long the slowest took.
 func (c *cluster) loginsGoOn(during string) {
 	c.t.Helper()
@@ -253,7 +253,7 @@ func (c *cluster) loginsGoOn(during string) {
 	c.t.Logf("slowest login during %s: %v", during, slowest.Round(time.Millisecond))
 }
 
-// leader is the members, the leader first.
+// leader returns the members, the leader first.
 func (c *cluster) leader() []*process {
 	c.t.Helper()
 	var members []*process
@@ -281,7 +281,7 @@ func (c *cluster) leader() []*process {
 	return members
 }
 
-// TestReplicas does to a cluster what machines do.
+// TestReplicas makes the machines of a cluster fail.
 func TestReplicas(t *testing.T) {
 	c := startCluster(t)
 	a, b := c.replicas[0], c.replicas[1]

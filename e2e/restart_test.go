@@ -19,7 +19,7 @@ import (
 // TestRollingRestart restarts two replicas behind nginx, one after the other,
 // while clients use them, and wants no request to fail. Nginx keeps connections
 // to the replicas open, and so do half of the clients to nginx; it has no
-// health checks, and so learns of a stop by a connection that is refused.
+// health checks, and so learns of a stop from a refused connection.
 func TestRollingRestart(t *testing.T) {
 	for _, name := range []string{"etcd", "nginx"} {
 		if _, err := exec.LookPath(name); err != nil {
@@ -85,7 +85,7 @@ http {
 				default:
 				}
 				request, _ := http.NewRequest("GET", proxy.url+"/users/me", nil)
-				if n%2 == 0 { // what nginx does not send a second time by itself
+				if n%2 == 0 { // a request that nginx does not send again on its own
 					request, _ = http.NewRequest("POST", proxy.url+"/revoke", strings.NewReader(url.Values{"token": {"nonsense"}}.Encode()))
 					request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 				}

@@ -1,5 +1,5 @@
-// Package e2e uses the built program as its users do: with a client library of
-// OAuth2, and as the README says.
+// Package e2e uses the built program as its users do: with OAuth2 client
+// libraries, and as the README says.
 package e2e
 
 import (
@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 
 var listening = regexp.MustCompile(`msg=listening addr=(\S+)`)
 
-// start runs the program on a free port until the test ends, and wants it to
+// start runs the program on a free port until the test ends, and then wants it to
 // exit with 0 on SIGTERM.
 func start(t *testing.T, args ...string) (addr string) {
 	t.Helper()

@@ -28,10 +28,10 @@ type keeper struct {
 	file string
 
 	mu   sync.Mutex
-	told map[string]int // the status of each token, as far as an answer tells it
+	told map[string]int // the status of each token, as far as the answers show it
 }
 
-// newKeeper starts the program with a tokens file, behind a command if there is
+// newKeeper starts the program with a tokens file, through a command if there is
 // one.
 func newKeeper(t *testing.T, file string, behind ...string) *keeper {
 	t.Helper()
@@ -79,10 +79,10 @@ const (
 	cannotBeWritten = `{"status":"ok","detail":"the tokens file cannot be written"}`
 )
 
-// many is a client of many requests.
+// many is a client for many requests.
 var many = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 16}}
 
-// post is the answer to a form; status 0 is none.
+// post sends a form and returns the answer; status 0 means none.
 func (k *keeper) post(path string, form url.Values) (status int, body []byte) {
 	response, err := many.PostForm(k.url+path, form)
 	if err != nil {
@@ -137,7 +137,7 @@ func (k *keeper) stop() {
 	}
 }
 
-// check wants the tokens to be what the clients were told.
+// check wants the tokens to match what the clients were told.
 func (k *keeper) check(when string, told map[string]int) {
 	k.t.Helper()
 	var wrong atomic.Int64
@@ -216,7 +216,7 @@ func TestTokensFileKilled(t *testing.T) {
 	k.check("after all", all)
 	t.Logf("%d tokens", len(all))
 	if len(all) < 1000 {
-		t.Error("that is no load")
+		t.Error("there was too little load")
 	}
 }
 
@@ -262,7 +262,7 @@ func TestTokensFileStopped(t *testing.T) {
 	}
 }
 
-// TestTokensFileNoRoom takes the room for the file away, and gives it back.
+// TestTokensFileNoRoom lets the disk of the file run full, and makes room again.
 func TestTokensFileNoRoom(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -276,7 +276,7 @@ func TestTokensFileNoRoom(t *testing.T) {
 		{"a full disk", func(t *testing.T) string {
 			folder := t.TempDir()
 			if err := exec.Command("mount", "-t", "tmpfs", "-o", "size=64k", "none", folder).Run(); err != nil {
-				t.Skip("a mount is not permitted")
+				t.Skip("mounting is not permitted")
 			}
 			t.Cleanup(func() { exec.Command("umount", folder).Run() })
 			return folder

@@ -62,17 +62,17 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// TestPlan wants the same plan of a seed, and as many members and replicas left
-// as it says.
+// TestPlan wants a seed to make the same plan each time, and as many members and
+// replicas to stay up as promised.
 func TestPlan(t *testing.T) {
 	const hour = time.Hour
 	for _, size := range []struct{ members, replicas int }{{1, 1}, {3, 3}, {5, 2}} {
 		acts := plan(7, hour, size.members, size.replicas)
 		if !reflect.DeepEqual(acts, plan(7, hour, size.members, size.replicas)) {
-			t.Error("a seed has two plans")
+			t.Error("one seed made two plans")
 		}
 		if reflect.DeepEqual(acts, plan(8, hour, size.members, size.replicas)) {
-			t.Error("two seeds have one plan")
+			t.Error("two seeds made the same plan")
 		}
 		kinds := make(map[kind]int)
 		for i, a := range acts {
@@ -99,12 +99,12 @@ func TestPlan(t *testing.T) {
 			}
 		}
 		if size.members == 3 && len(kinds) != len(weights) {
-			t.Errorf("an hour has these kinds alone: %v", kinds)
+			t.Errorf("an hour has only these kinds: %v", kinds)
 		}
 	}
 }
 
-// TestRelay sends by a relay what it is to hold, and hangs up.
+// TestRelay sends through a relay what it must hold back, and hangs up.
 func TestRelay(t *testing.T) {
 	member, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -166,9 +166,9 @@ func TestRelay(t *testing.T) {
 	}
 	r.setCut(true)
 	if _, err := client.Read(make([]byte, 1)); err == nil {
-		t.Error("a cut connection goes on")
+		t.Error("a cut connection still works")
 	}
 	if _, err := net.Dial("tcp", r.addr); err == nil {
-		t.Error("a cut relay takes connections")
+		t.Error("a cut relay accepts connections")
 	}
 }

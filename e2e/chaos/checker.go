@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// promise is what a user was promised, in the words for the opposite.
+// promise is what a user was promised, named by how it is broken.
 type promise string
 
 const (
@@ -23,11 +23,11 @@ const (
 	recovered  promise = "a replica does not get well by itself"
 )
 
-// promised is how long a revocation and an end may take to be true everywhere.
+// promised is how long a revocation or an expiry may take to reach all replicas.
 const promised = time.Second
 
-// life is what the clients know of a token. The times are theirs: of an event
-// at the service they know only that it was between a request and its answer.
+// life is what the clients know about a token. The times are theirs: all they know
+// about an event at the service is that it was between a request and its answer.
 type life struct {
 	given    time.Time // the login was answered
 	endsFrom time.Time // the earliest end, by when the login was sent
@@ -36,12 +36,12 @@ type life struct {
 	revoked  time.Time // a revocation was confirmed
 }
 
-// born is the life of a token of a login. The service counts in whole seconds.
+// born returns the life of a token from a login. The service counts whole seconds.
 func born(sent, answered time.Time, ttl time.Duration) life {
 	return life{given: answered, endsFrom: sent.Truncate(time.Second).Add(ttl), endsBy: answered.Truncate(time.Second).Add(ttl)}
 }
 
-// answer is what a replica said of a token.
+// answer is what a replica said about a token.
 type answer struct {
 	alive       bool
 	sent, came  time.Time
@@ -49,10 +49,10 @@ type answer struct {
 	reachesEtcd bool      // so the replica said before and after
 }
 
-// judge says which promise an answer breaks, if any. late is by how much this
-// program itself was late of late: where three times that decides over the
-// second in which a revocation is to be true everywhere, the machine is to
-// blame, and the answer is left out.
+// judge says which promise an answer breaks, if any. late is how late this program
+// itself has been recently: if three times that could explain why a revocation
+// took more than its second, the machine is to blame, and the answer is left
+// out.
 func judge(l life, a answer, late time.Duration) (broken promise, leftOut bool) {
 	switch {
 	case a.alive && a.sent.After(l.endsBy.Add(promised)):
@@ -73,7 +73,7 @@ func judge(l life, a answer, late time.Duration) (broken promise, leftOut bool) 
 	return "", false
 }
 
-// broken is a promise that was broken.
+// broken is a broken promise.
 type broken struct {
 	promise promise
 	who     string // a process
@@ -82,14 +82,14 @@ type broken struct {
 	times   int
 }
 
-// record is what is told at the end. Any number of goroutines may write it.
+// record is what is reported at the end. It is safe for concurrent use.
 type record struct {
 	began time.Time
 
 	mu      sync.Mutex
 	acts    []act // as they were begun
 	kinds   map[kind]int
-	failed  map[kind]int // acts that could not be done, as there was no leader, say
+	failed  map[kind]int // acts that could not be done, for example without a leader
 	answers map[string]map[int]int
 	given   int
 	revoked int
@@ -97,7 +97,7 @@ type record struct {
 	leftOut int
 	slowest map[string]time.Duration
 	broken  map[string]*broken
-	notes   []string // on what is no promise
+	notes   []string // about things that were not promised
 }
 
 func newRecord() *record {
@@ -112,7 +112,7 @@ func (r *record) note(write func()) {
 	write()
 }
 
-// answered counts an answer; status 0 is none.
+// answered counts an answer; status 0 means none.
 func (r *record) answered(path string, status int) {
 	r.note(func() {
 		if r.answers[path] == nil {
@@ -122,7 +122,7 @@ func (r *record) answered(path string, status int) {
 	})
 }
 
-// breaks notes a broken promise, once for each thing that breaks it.
+// breaks records a broken promise, once for each thing that breaks it.
 func (r *record) breaks(p promise, who, thing, what string) {
 	r.note(func() {
 		key := string(p) + who + thing
@@ -134,7 +134,7 @@ func (r *record) breaks(p promise, who, thing, what string) {
 	})
 }
 
-// inOrder is the broken promises as they were broken.
+// inOrder returns the broken promises in the order in which they were broken.
 func (r *record) inOrder() (all []*broken) {
 	for _, b := range r.broken {
 		all = append(all, b)
@@ -169,7 +169,7 @@ func (l *lateness) measure() {
 	}
 }
 
-// lately is the worst of the last two spans.
+// lately returns the worst of the last two spans.
 func (l *lateness) lately() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()

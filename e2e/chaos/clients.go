@@ -31,14 +31,13 @@ func (t *token) lived() life {
 	return t.life
 }
 
-// name is how a token is told of: by the end of its key in etcd.
+// name is how a token is called in reports: the end of its key in etcd.
 func (t *token) name() string {
 	key := fmt.Sprintf("%x", sha256.Sum256([]byte(t.text)))
 	return "token …" + key[len(key)-8:]
 }
 
-// clients use the replicas, and hold what they are told against what was
-// promised.
+// clients use the replicas, and compare the answers with what was promised.
 type clients struct {
 	replicas []*process
 	ttl      time.Duration
@@ -48,14 +47,14 @@ type clients struct {
 	gate     atomic.Pointer[token] // may introspect
 
 	mu     sync.Mutex
-	tokens map[*token]bool // those not long over
+	tokens map[*token]bool // those that did not end long ago
 }
 
 // patience is how long a client waits. A login may wait for etcd for four
 // seconds.
 const patience = 8 * time.Second
 
-// ask is one request; status 0 is no answer.
+// ask sends one request; status 0 means no answer.
 func (c *clients) ask(replica int, path, bearer string, form url.Values) (status int, body []byte, sent time.Time) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -65,7 +64,7 @@ func (c *clients) ask(replica int, path, bearer string, form url.Values) (status
 	}
 	request, err := http.NewRequestWithContext(ctx, method, "http://"+c.replicas[replica].addr+path, strings.NewReader(text))
 	if err != nil {
-		panic(err) // only an address that is none can do this
+		panic(err) // only a malformed address can cause this
 	}
 	if form != nil {
 		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
@@ -97,7 +96,7 @@ func (c *clients) took(what string, replica int, sent time.Time) {
 	}
 }
 
-// login is a new token, or nil.
+// login returns a new token, or nil.
 func (c *clients) login(replica int, username string) *token {
 	form := url.Values{"username": {username}, "password": {password}}
 	if username == gate {
@@ -138,7 +137,7 @@ func (c *clients) revoke(replica int, t *token) bool {
 	return true
 }
 
-// check asks a replica for a token and judges the answer.
+// check asks a replica about a token and judges the answer.
 func (c *clients) check(replica int, t *token) {
 	a, how, ok := c.look(replica, t)
 	if !ok {
@@ -185,7 +184,7 @@ func (c *clients) judge(replica int, t *token, a answer, how string) {
 	c.record.breaks(p, c.replicas[replica].name, t.text, what)
 }
 
-// look asks a replica for a token, as its owner or as another service does.
+// look asks a replica about a token, as its owner or as another service would.
 func (c *clients) look(replica int, t *token) (a answer, how string, ok bool) {
 	asker := c.gate.Load()
 	if asker == nil || asker.lived().endsFrom.Before(time.Now()) || rand.IntN(4) > 0 {
@@ -234,7 +233,7 @@ func (c *clients) session(ctx context.Context) {
 		}
 		if rand.IntN(5) == 0 {
 			pause(time.Second)
-			continue // it lives to its end
+			continue // it lives until it expires
 		}
 		if rand.IntN(2) == 0 {
 			pause(2 * time.Second)
@@ -248,8 +247,8 @@ func (c *clients) session(ctx context.Context) {
 	}
 }
 
-// checkRevoked checks a token on all replicas as soon as its revocation is to
-// be true everywhere.
+// checkRevoked checks a token on all replicas as soon as its revocation must have
+// reached them.
 func (c *clients) checkRevoked(t *token) {
 	l := t.lived()
 	if l.revoked.IsZero() {
@@ -274,7 +273,8 @@ func (c *clients) keepGate(ctx context.Context) {
 	}
 }
 
-// again asks a replica for all tokens, over and over, until each is long over.
+// again asks a replica about all tokens, over and over, until long after each has
+// ended.
 func (c *clients) again(ctx context.Context, replica int) {
 	const round, longOver = 3 * time.Second, 3 * time.Second
 	for ctx.Err() == nil {
@@ -296,7 +296,7 @@ func (c *clients) again(ctx context.Context, replica int) {
 	}
 }
 
-// left is how many tokens are not long over.
+// left returns how many tokens did not end long ago.
 func (c *clients) left() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()

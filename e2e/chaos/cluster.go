@@ -26,14 +26,14 @@ import (
 type process struct {
 	name, addr, log string
 	command         func() *exec.Cmd
-	died            func(*process, string) // told of an end that nobody asked for
+	died            func(*process, string) // called if it ends on its own
 
 	mu      sync.Mutex
 	cmd     *exec.Cmd
 	ended   chan struct{} // closed when the process has ended
-	ending  bool          // we have asked for it
+	ending  bool          // we are ending it
 	paused  bool
-	goingOn time.Time // since when it runs
+	goingOn time.Time // since when it has been running
 }
 
 // starts are run one by one on a thread that never ends: the kernel kills a
@@ -78,8 +78,8 @@ func (p *process) start() error {
 	return nil
 }
 
-// end ends the process by a signal, and waits until it has ended. An end by
-// SIGTERM must be one without an error.
+// end ends the process with a signal, and waits until it has ended. After SIGTERM
+// it must end without an error.
 func (p *process) end(s syscall.Signal) {
 	p.mu.Lock()
 	p.ending = true
@@ -113,8 +113,8 @@ func (p *process) goOn() {
 	p.paused, p.goingOn = false, time.Now()
 }
 
-// runsSince is since when the process runs without a pause; now, if it does
-// not.
+// runsSince returns since when the process has been running without a pause, or
+// the current time if it is not running.
 func (p *process) runsSince() time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -124,16 +124,16 @@ func (p *process) runsSince() time.Time {
 	return p.goingOn
 }
 
-// cluster is members of etcd and replicas of the service, with a relay on each
-// way from a replica to a member.
+// cluster is members of etcd and replicas of the service, with a relay between
+// each replica and each member.
 type cluster struct {
 	members  []*process
 	replicas []*process
 	relays   [][]*relay // by replica and member
 }
 
-// newCluster starts all, with data and logs in dir. The service is the program
-// at o.binary. What ends by itself is told to the record, and started again.
+// newCluster starts everything, with data and logs in dir. The service is the
+// program at o.binary. A process that ends on its own is recorded and restarted.
 func newCluster(ctx context.Context, dir string, o options, r *record) (*cluster, error) {
 	died := func(p *process, how string) {
 		if strings.HasPrefix(p.name, "member") {
@@ -225,9 +225,8 @@ func writeUsers(file, binary string) error {
 		user, hash, gate, hash), 0o600)
 }
 
-// ownAddrs are addresses of a host of the loopback network that nobody else is
-// likely to use: what listens there is killed, and must find its port free when
-// it is started again.
+// ownAddrs returns addresses on a loopback host that nobody else is likely to use:
+// what listens there is killed, and must find its port free when it is restarted.
 func ownAddrs(n int) (addrs []string) {
 	host := fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254))
 	for i := range n {
@@ -236,8 +235,8 @@ func ownAddrs(n int) (addrs []string) {
 	return addrs
 }
 
-// do does an act, waits as long as it lasts, and undoes it. It waits no longer
-// than until ctx ends.
+// do does an act, waits as long as it lasts, but only until ctx ends, and undoes
+// it.
 func (c *cluster) do(ctx context.Context, a act) error {
 	lasts := func() { wait(ctx, time.Now().Add(a.lasts)) }
 	switch a.kind {
@@ -310,7 +309,7 @@ func (c *cluster) do(ctx context.Context, a act) error {
 	return nil
 }
 
-// ways are the relays of a replica, or of all, to a member.
+// ways returns the relays to a member, from one replica or from all.
 func (c *cluster) ways(replica, member int) (ways []*relay) {
 	for i, all := range c.relays {
 		if replica == none || replica == i {
@@ -322,7 +321,7 @@ func (c *cluster) ways(replica, member int) (ways []*relay) {
 
 // # Past the relays
 
-// status is etcd's, as a member tells it.
+// status is the status of etcd, according to a member.
 type status struct {
 	Header struct {
 		MemberID string `json:"member_id"`

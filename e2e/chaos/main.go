@@ -6,24 +6,24 @@
 //	cd e2e && go run ./chaos -for 5m -seed 7 -replicas 3 -members 3
 //
 // It kills, pauses and restarts members and replicas, moves the leader,
-// compacts and defragments; on each way from a replica to a member stands a
-// relay that delays, holds, cuts, and delivers late what was sent. All that it
-// does follows from the seed; when it happens to meet which request does not.
+// compacts and defragments. Between each replica and each member is a relay that
+// delays, holds back and cuts connections, and delivers late what was sent. What
+// it does follows from the seed, but not which request it happens to hit.
 //
 // It checks what a user was promised, and nothing else:
 //
-//   - A token that a login gave is not refused before it is revoked or over.
-//   - A revoked token works nowhere, from a second after the revocation was
-//     confirmed, on any replica that says it can reach etcd. A replica that was
-//     paused or started has a second from when it runs.
-//   - A token does not work when it has been over for more than a second.
-//   - No replica dies, leaks goroutines or fails inside (any 5xx but 503).
+//   - A token from a login is not refused before it is revoked or expires.
+//   - From a second after its revocation was confirmed, a token works on no
+//     replica that says it can reach etcd. A replica that was paused or started
+//     has a second from when it runs.
+//   - A token does not work more than a second after it has expired.
+//   - No replica dies, leaks goroutines or fails internally (any 5xx but 503).
 //
-// An answer that a request sent at the same time may have changed is no proof,
-// and not counted. After the last act all is mended, and the tokens are asked
-// for until each is over. It exits with 0 if each promise was kept, with 1 if
-// one was broken, and with 2 if the run says nothing. It needs Linux, for the
-// signal that ends what it started when it ends itself.
+// An answer that a concurrent request may have changed is no proof, and is not
+// counted. After the last act everything is repaired, and all tokens are checked
+// until they have expired. It exits with 0 if each promise was kept, with 1 if
+// one was broken, and with 2 if the run is inconclusive. It needs Linux, for the
+// signal that ends its processes when it ends itself.
 package main
 
 import (
@@ -151,13 +151,13 @@ func run(ctx context.Context, o options) (kept bool, err error) {
 	return len(record.broken) == 0, nil
 }
 
-// allWell waits until each replica says that it is.
+// allWell waits until each replica says that it is healthy.
 func (c *clients) allWell(ctx context.Context) error {
 	deadline := time.Now().Add(30 * time.Second)
 	for i, r := range c.replicas {
 		for !c.reachesEtcd(i) {
 			if time.Now().After(deadline) {
-				return fmt.Errorf("%s is not well after 30s without an act", r.name)
+				return fmt.Errorf("%s is not healthy after 30s without an act", r.name)
 			}
 			if wait(ctx, time.Now().Add(20*time.Millisecond)); ctx.Err() != nil {
 				return errors.New("interrupted")
@@ -167,7 +167,7 @@ func (c *clients) allWell(ctx context.Context) error {
 	return nil
 }
 
-// play does what was planned, and returns when all is undone.
+// play carries out the plan, and returns when everything is undone.
 func (c *cluster) play(ctx context.Context, acts []act, r *record) {
 	began := time.Now()
 	var inHand sync.WaitGroup
@@ -195,11 +195,11 @@ var (
 	creator   = regexp.MustCompile(`(?m)^created by (\S+)`)
 )
 
-// mostGoroutines is what a replica at rest may have: two for each connection to
-// etcd that is kept for reuse, 16 to a member, and some of its own.
+// mostGoroutines is how many a replica at rest may have: two for each idle
+// connection to etcd, 16 per member, and some of its own.
 func mostGoroutines(members int) int { return 30 + 2*16*members }
 
-// countGoroutines ends the replicas by SIGQUIT, on which the Go runtime writes
+// countGoroutines ends the replicas with SIGQUIT, on which the Go runtime writes
 // all stacks to standard error.
 func (c *cluster) countGoroutines(r *record) {
 	for _, replica := range c.replicas {
@@ -210,7 +210,7 @@ func (c *cluster) countGoroutines(r *record) {
 			r.notes = append(r.notes, err.Error())
 			continue
 		}
-		os.WriteFile(replica.log, before, 0o600) // the stacks are long, and no part of the log
+		os.WriteFile(replica.log, before, 0o600) // the stacks are long, and not part of the log
 		n := len(goroutine.FindAll(after[len(before):], -1))
 		r.notes = append(r.notes, fmt.Sprintf("%s ended with %d goroutines", replica.name, n))
 		if n > mostGoroutines(len(c.members)) {
@@ -219,7 +219,7 @@ func (c *cluster) countGoroutines(r *record) {
 	}
 }
 
-// creators is who made the goroutines of a dump, those of the most first.
+// creators returns what created the goroutines in a dump, the most frequent first.
 func creators(dump []byte) string {
 	count := make(map[string]int)
 	for _, by := range creator.FindAllSubmatch(dump, -1) {
@@ -233,7 +233,7 @@ func creators(dump []byte) string {
 	return lines.String()
 }
 
-// print tells all.
+// print prints the report.
 func (r *record) print(o options, late *lateness, dir string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -290,7 +290,8 @@ func (r *record) print(o options, late *lateness, dir string) {
 // around is how far from a broken promise acts and lines of the log are shown.
 const around = 5 * time.Second
 
-// linesAround is what a log says around a time, but for logins and revocations.
+// linesAround returns the lines of a log around a time, except for logins and
+// revocations.
 func linesAround(file string, at time.Time) (lines []string) {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -303,7 +304,7 @@ func linesAround(file string, at time.Time) (lines []string) {
 		}
 		stamp, _, _ := strings.Cut(strings.TrimPrefix(line, "time="), " ")
 		written, err := time.Parse(time.RFC3339Nano, stamp)
-		if err != nil || written.Sub(at).Abs() < around { // what has no time is no line of the log but a panic
+		if err != nil || written.Sub(at).Abs() < around { // a line without a time is from a panic
 			lines = append(lines, line)
 		}
 	}

@@ -14,11 +14,11 @@ type act struct {
 	at      time.Duration // since the start
 	kind    kind
 	member  int
-	replica int           // none (-1) in what is done on the way of all
-	lasts   time.Duration // 0 for what is done at once
+	replica int           // none (-1) for all relays to a member
+	lasts   time.Duration // 0 for something momentary
 	delay   time.Duration // of each packet
 	share   float64       // of the connections
-	many    int           // members, or revisions that are kept
+	many    int           // members, or revisions to keep
 }
 
 type kind string
@@ -40,8 +40,8 @@ const (
 	cutWay         kind = "connections cut"
 )
 
-// weights is how often each kind is drawn. What is held back comes most often:
-// it is what makes a write late.
+// weights says how often each kind is drawn. Holding back requests is the most
+// frequent: it makes a write late.
 var weights = []struct {
 	kind   kind
 	weight int
@@ -54,16 +54,15 @@ var weights = []struct {
 
 const none = -1
 
-// recovery is what a process gets after it was started again, before it is
-// done to again.
+// recovery is how long a restarted process is left alone.
 const recovery = 2 * time.Second
 
-// plan is what is done in a run. It follows from the seed alone. A majority of
-// the members is up but for loseQuorum, and so is one replica at least. The
-// first replica is never ended, so that what it leaks adds up.
+// plan returns what is done in a run. It depends only on the seed. A majority of
+// the members stays up, except in loseQuorum, and so does at least one replica.
+// The first replica is never ended, so that its leaks add up.
 func plan(seed uint64, total time.Duration, members, replicas int) (acts []act) {
 	rng := rand.New(rand.NewPCG(seed, 1))
-	memberFree := make([]time.Duration, members) // when each may be done to again
+	memberFree := make([]time.Duration, members) // from when each may be hit again
 	replicaFree := make([]time.Duration, replicas)
 	sum := 0
 	for _, w := range weights {
@@ -84,7 +83,7 @@ func plan(seed uint64, total time.Duration, members, replicas int) (acts []act) 
 			a.share, a.delay = 0.2+0.6*rng.Float64(), between(rng, 5*time.Millisecond, 150*time.Millisecond)
 		}
 		switch a.kind {
-		case holdRequests: // on the way of all, so that it meets more logins
+		case holdRequests: // from all replicas, so that it hits more logins
 			if rng.IntN(3) > 0 {
 				a.replica = none
 			}
@@ -121,7 +120,7 @@ func plan(seed uint64, total time.Duration, members, replicas int) (acts []act) 
 	return acts
 }
 
-// busy is how many are not free at a time.
+// busy returns how many are not free at a time.
 func busy(free []time.Duration, at time.Duration) (n int) {
 	for _, f := range free {
 		if f > at {

@@ -11,12 +11,12 @@ import (
 )
 
 // relay carries the TCP connections of one replica to one member. It delays
-// all that passes, holds some connections still, or cuts them all. What it has
-// taken from a client it delivers, however late, though the client has hung up:
-// so does a network, and so does the kernel of a paused member.
+// everything, holds some connections back, or cuts them all. It delivers what it
+// has received from a client, however late, even if the client has hung up: so
+// does a network, and so does the kernel of a paused member.
 //
 // While the member cannot be reached the relay does not listen, so that the
-// replica is refused as it would be by a dead member.
+// replica is refused, as it would be by a dead member.
 type relay struct {
 	addr, upstream string
 
@@ -29,7 +29,7 @@ type relay struct {
 	holding  [2]hold // by direction
 }
 
-// hold says that a share of the connections is held until a time.
+// hold is a share of the connections that is held back until a time.
 type hold struct {
 	share float64
 	until time.Time
@@ -46,17 +46,16 @@ type connection struct {
 	heldUntil      [2]time.Time
 }
 
-// linger is how much later than its last bytes the end of a connection goes
-// on. A member that sees both at once drops the request; where the packet of
-// the end is lost and sent again, it does not.
+// linger is how long after its last bytes the end of a connection is passed on. A
+// member that sees both at once drops the request; if the packet with the end
+// is lost and sent again, it does not.
 const linger = 250 * time.Millisecond
 
 func newRelay(addr, upstream string, rng *rand.Rand) *relay {
 	return &relay{addr: addr, upstream: upstream, rng: rng, conns: make(map[*connection]bool)}
 }
 
-// hold holds a share of the connections still, those there are and those that
-// come meanwhile, in one direction.
+// hold holds back a share of the connections, existing and new, in one direction.
 func (r *relay) hold(direction int, share float64, lasts time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -66,14 +65,14 @@ func (r *relay) hold(direction int, share float64, lasts time.Duration) {
 	}
 }
 
-// choose holds a connection, or not. It wants mu locked.
+// choose decides whether to hold back a connection. The caller must hold mu.
 func (r *relay) choose(c *connection, direction int) {
 	if h := r.holding[direction]; r.rng.Float64() < h.share {
 		c.heldUntil[direction] = h.until
 	}
 }
 
-// setDelay delays all that comes from now on.
+// setDelay delays everything from now on.
 func (r *relay) setDelay(d time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -92,14 +91,14 @@ func (r *relay) setCut(cut bool) {
 	}
 }
 
-// memberGone is told when the member has died.
+// memberGone is called when the member has died.
 func (r *relay) memberGone() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.refuse()
 }
 
-// refuse wants mu locked.
+// refuse stops listening. The caller must hold mu.
 func (r *relay) refuse() {
 	if r.listener != nil {
 		r.listener.Close()
@@ -119,7 +118,7 @@ func (r *relay) run(ctx context.Context) {
 	}
 }
 
-// listen listens if the relay is not cut and the member is there, else it
+// listen listens if the relay is not cut and the member is there; otherwise it
 // returns nil.
 func (r *relay) listen() net.Listener {
 	server, err := net.Dial("tcp", r.upstream)
@@ -182,8 +181,8 @@ func (r *relay) carry(ctx context.Context, client, server net.Conn) {
 	r.mu.Unlock()
 }
 
-// pump passes on one direction, until its sender has hung up and all that was
-// taken is delivered.
+// pump passes on one direction, until its sender has hung up and everything is
+// delivered.
 func (r *relay) pump(ctx context.Context, c *connection, direction int, to, from net.Conn) {
 	type packet struct {
 		due   time.Time
@@ -212,8 +211,8 @@ func (r *relay) pump(ctx context.Context, c *connection, direction int, to, from
 	}
 }
 
-// due is when a packet that is due may go on: not before its connection is let
-// go.
+// due returns when a packet may be passed on: not before its connection is
+// released.
 func (r *relay) due(c *connection, direction int, due time.Time) time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -231,7 +230,7 @@ func wait(ctx context.Context, until time.Time) {
 	}
 }
 
-// reset hangs up at once, as a machine does that has lost its memory.
+// reset hangs up at once, like a machine that has lost its memory.
 func reset(conn net.Conn) {
 	conn.(*net.TCPConn).SetLinger(0)
 	conn.Close()

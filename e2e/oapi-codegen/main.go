@@ -4,7 +4,7 @@
 //	go tool oapi-codegen -generate types,client -package main -o client.gen.go URL/openapi.json
 //	go run . URL USERNAME PASSWORD
 //
-// The test copies this folder, since the client is not kept in it.
+// The test runs in a copy of this folder, so that the client is not left here.
 package main
 
 import (
