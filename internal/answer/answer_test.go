@@ -1,11 +1,20 @@
 package answer_test
 
 import (
+	"net/http"
 	"net/http/httptest"
 	"testing"
 
 	"simple-oauth2/internal/answer"
 )
+
+func TestNoStore(t *testing.T) {
+	header := make(http.Header)
+	answer.NoStore(header)
+	if header.Get("Cache-Control") != "no-store" || header.Get("Pragma") != "no-cache" {
+		t.Errorf("%v", header)
+	}
+}
 
 func TestJSON(t *testing.T) {
 	for _, tt := range []struct {

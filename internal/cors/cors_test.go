@@ -68,13 +68,13 @@ func TestHandler(t *testing.T) {
 			if w.Code != tt.status {
 				t.Errorf("status %d, want %d", w.Code, tt.status)
 			}
-			headers := ""
+			headers, maxAge := "", ""
 			if tt.methods != "" {
-				headers = "Authorization, Content-Type"
+				headers, maxAge = "Authorization, Content-Type", "600"
 			}
 			for name, value := range map[string]string{
 				"Access-Control-Allow-Origin": tt.allowed, "Access-Control-Allow-Credentials": tt.credentials, "Access-Control-Expose-Headers": tt.exposed,
-				"Access-Control-Allow-Methods": tt.methods, "Access-Control-Allow-Headers": headers, "Vary": tt.vary,
+				"Access-Control-Allow-Methods": tt.methods, "Access-Control-Allow-Headers": headers, "Access-Control-Max-Age": maxAge, "Vary": tt.vary,
 			} {
 				if got := w.Header().Get(name); got != value {
 					t.Errorf("%s %q, want %q", name, got, value)

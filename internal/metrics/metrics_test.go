@@ -98,6 +98,7 @@ func TestLogins(t *testing.T) {
 			{right: true, broken: true},
 			{},
 			{err: &admission.Refused{Reason: admission.Guessing}},
+			{err: &admission.Refused{Reason: admission.Guessing}},
 			{err: &admission.Refused{Reason: admission.Busy}},
 			{err: &admission.Refused{Reason: admission.Busy}, hungUp: true},
 			{err: context.Canceled, hungUp: true},
@@ -130,7 +131,7 @@ func TestLogins(t *testing.T) {
 			`simple_oauth2_logins_total{result="ok"}`:              "1",
 			`simple_oauth2_logins_total{result="unavailable"}`:     "1",
 			`simple_oauth2_logins_total{result="wrong"}`:           "1",
-			`simple_oauth2_logins_total{result="guessing"}`:        "1",
+			`simple_oauth2_logins_total{result="guessing"}`:        "2",
 			`simple_oauth2_logins_total{result="busy"}`:            "1",
 			`simple_oauth2_logins_total{result="gone"}`:            "2",
 			`simple_oauth2_login_wait_seconds_bucket{le="0.25"}`:   "0",
@@ -187,7 +188,7 @@ func TestRequests(t *testing.T) {
 	}))
 	for _, request := range []string{
 		"GET /users/me", "HEAD /users/me", "DELETE /users/me", "GET /users/me/", "GET /jane", "GET /192.0.2.1", "FOO /users/me", "GET /", "PUT /",
-		"POST /introspect", "GET /introspect", "POST /introspect?429", "GET /auth", "POST /auth/jane", "GET /auth?503",
+		"POST /introspect", "GET /introspect", "POST /introspect?429", "GET /auth", "POST /auth/jane", "GET /auth?503", "POST /introspect?503", "GET /introspect?503",
 	} {
 		method, path, _ := strings.Cut(request, " ")
 		handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(method, path, nil))
@@ -212,7 +213,8 @@ func TestRequests(t *testing.T) {
 		`simple_oauth2_introspections_total{result="refused"}`:           "1",
 		`simple_oauth2_introspections_total{result="guessing"}`:          "1",
 		`simple_oauth2_introspections_total{result="malformed"}`:         "1",
-		`simple_oauth2_introspections_total{result="unavailable"}`:       "0",
+		`simple_oauth2_requests_total{route="/introspect",status="503"}`: "2",
+		`simple_oauth2_introspections_total{result="unavailable"}`:       "2",
 		`simple_oauth2_auth_total{result="passed"}`:                      "0",
 		`simple_oauth2_auth_total{result="forbidden"}`:                   "2",
 		`simple_oauth2_auth_total{result="unavailable"}`:                 "1",

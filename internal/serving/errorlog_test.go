@@ -36,7 +36,7 @@ func TestErrorLog(t *testing.T) {
 		out := &lines{}
 		s := newServer(http.NotFoundHandler(), slog.New(slog.NewTextHandler(out, nil)))
 		for i := range 1000 {
-			s.http.ErrorLog.Printf("http: TLS handshake error from 192.0.2.1:%d: EOF", i)
+			s.http.ErrorLog.Printf("http: TLS handshake error from 192.0.2.1:%d: %s", i, [...]string{"i/o timeout", "EOF"}[i%2])
 		}
 		s.http.ErrorLog.Print("http: Accept error: too many open files; retrying in 1s")
 		if out.String() != "" {

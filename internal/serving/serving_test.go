@@ -193,6 +193,9 @@ func TestStop(t *testing.T) {
 			if response.StatusCode != status || response.Close != last {
 				t.Errorf("%s: %d %s, the connection's end: %v; want %d, %v", path, response.StatusCode, body, response.Close, status, last)
 			}
+			if retry := response.Header.Get("Retry-After"); (retry == "1") != (status == 503) {
+				t.Errorf("%s: %d with Retry-After %q", path, status, retry)
+			}
 		}
 		open := dial()
 		ask(open, "/healthz", 200, false)

@@ -2,6 +2,7 @@ package strictjson
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -17,6 +18,7 @@ func TestObject(t *testing.T) {
 		{"names that differ in case are two", `{"a":1,"A":2}`, "a=1;A=2;", ""},
 		{"white space around", " \n{\"a\":1}\n ", "a=1;", ""},
 		{"a name twice", `{"a":1,"b":2,"a":3}`, "a=1;b=2;", `"a" appears twice`},
+		{"a name twice, far apart", manyNames(40, `,"n3":0`), manySeen(40), `"n3" appears twice`},
 		{"a name twice, once escaped", `{"a":1,"\u0061":3}`, "a=1;", `"a" appears twice`},
 		{"text after", "{}\n{}", "", "text after the JSON object, line 2"},
 		{"a stray brace after", `{}}`, "", "text after the JSON object, line 1"},
@@ -46,6 +48,24 @@ func TestObject(t *testing.T) {
 			}
 		})
 	}
+}
+
+// manyNames is an object with n names and more after them, and manySeen is what
+// visit sees of the n.
+func manyNames(n int, more string) string {
+	var text strings.Builder
+	for i := range n {
+		fmt.Fprintf(&text, `,"n%d":0`, i)
+	}
+	return "{" + text.String()[1:] + more + "}"
+}
+
+func manySeen(n int) string {
+	var text strings.Builder
+	for i := range n {
+		fmt.Fprintf(&text, "n%d=0;", i)
+	}
+	return text.String()
 }
 
 func TestObjectStopsAtTheVisitorsError(t *testing.T) {

@@ -70,6 +70,33 @@ func TestScopes(t *testing.T) {
 	}
 }
 
+// TestHeaders wants a browser to check each file anew, to believe its type, and to
+// load nothing but the files that it should.
+func TestHeaders(t *testing.T) {
+	pages, err := (&swaggerui.Config{On: true}).Pages(os.DirFS("../.."), func() []string { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range pages {
+		w := httptest.NewRecorder()
+		page.ServeHTTP(w, httptest.NewRequest("GET", page.Path, nil))
+		want := map[string]string{"Location": "", "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff", "Content-Security-Policy": ""}
+		switch page.Path {
+		case "/":
+			want = map[string]string{"Location": "docs"}
+		case "/docs":
+			const cdn = "https://cdn.jsdelivr.net/npm/swagger-ui-dist@" + swaggerui.Version
+			want["Content-Security-Policy"] = "default-src 'none'; script-src 'self' " + cdn + "/swagger-ui-bundle.js; style-src 'self' " + cdn + "/swagger-ui.css; " +
+				"img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+		}
+		for name, value := range want {
+			if got := w.Header().Get(name); got != value {
+				t.Errorf("%s: %s %q, want %q", page.Path, name, got, value)
+			}
+		}
+	}
+}
+
 func TestPagesWithoutTheScopes(t *testing.T) {
 	own := fstest.MapFS{"docs/openapi.json": {Data: []byte("{}")}, "docs/page.html": {}, "docs/page.css": {}, "docs/page.js": {}}
 	if _, err := (&swaggerui.Config{On: true}).Pages(own, nil); err == nil {
