@@ -28,7 +28,11 @@ func documents(t *testing.T) []string {
 // block is a fenced block of a document. A comment before it says what the test
 // does with it:
 //
+//	<!-- e2e: given NAME -->  save the README's block of that name
 //	<!-- e2e: serve ARGS -->  start the service with ARGS before this block
+//	<!-- e2e: starts -->      start the service as each line of the block does
+//	<!-- e2e: nginx PATH -->  start nginx with the block, and want PATH to be healthy
+//	<!-- e2e: caddy PATH -->  the same with Caddy
 //	<!-- e2e: file NAME -->   save the block as NAME
 //	<!-- e2e: run -->         run the block as a shell script
 //	<!-- e2e: from PATH -->   the block's lines are in PATH, which other tests use
@@ -123,6 +127,13 @@ func (r *reader) follow(b block) {
 		case "serve":
 			r.addr = startIn(r.t, r.dir, strings.Fields(rest)...)
 			continue // it also counts for the blocks that follow
+		case "given":
+			r.given(b, rest)
+			continue
+		case "starts":
+			r.starts(b)
+		case "nginx", "caddy":
+			r.proxy(b, verb, rest)
 		case "file":
 			if err := os.WriteFile(filepath.Join(r.dir, rest), []byte(b.text), 0o600); err != nil {
 				r.t.Fatal(err)
@@ -189,6 +200,61 @@ func (r *reader) session(b block) {
 	}
 }
 
+// given saves the README's block of a name.
+func (r *reader) given(b block, name string) {
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, there := range blocksOf(string(readme)) {
+		if slices.Contains(there.directives, "file "+name) {
+			if err := os.WriteFile(filepath.Join(r.dir, name), []byte(there.text), 0o600); err != nil {
+				r.t.Fatal(err)
+			}
+			return
+		}
+	}
+	r.t.Errorf("line %d: the README has no %s", b.line, name)
+}
+
+// starts runs the lines that start the service, on a free port. There is no Docker
+// where the tests run, so lines that need it are left out.
+func (r *reader) starts(b block) {
+	r.t.Helper()
+	started := false
+	for line := range strings.Lines(strings.ReplaceAll(b.text, "go run .", "simple-oauth2")) {
+		if args, ok := strings.CutPrefix(strings.TrimSpace(line), "simple-oauth2"); ok {
+			r.addr, started = startIn(r.t, r.dir, strings.Fields(args)...), true
+		}
+	}
+	if !started {
+		r.t.Errorf("line %d: this block starts no service", b.line)
+	}
+}
+
+// proxy runs a proxy whose configuration is the block, or has it in its server.
+func (r *reader) proxy(b block, program, path string) {
+	r.t.Helper()
+	if r.addr == "" {
+		r.addr = startIn(r.t, r.dir)
+	}
+	s := &stage{t: r.t, dir: r.t.TempDir(), addr: freeAddrs(r.t, 1)[0]}
+	text := strings.NewReplacer("127.0.0.1:8000", r.addr, "listen 80;", "listen "+s.addr+";", "auth.example.com {", "http://"+s.addr+" {").Replace(b.text)
+	if program == "caddy" {
+		s.write("Caddyfile", "{\nadmin off\n}\n"+text)
+		s.run("env", "XDG_CONFIG_HOME="+s.dir, "XDG_DATA_HOME="+s.dir, "caddy", "run", "--adapter", "caddyfile", "--config", filepath.Join(s.dir, "Caddyfile"))
+	} else {
+		if !strings.Contains(text, "server {") {
+			text = "server {\nlisten " + s.addr + ";\n" + text + "}\n"
+		}
+		s.write("guarded.conf", text)
+		s.runNginx("")
+	}
+	if status, _, body, _ := ask(&process{url: "http://" + s.addr}, path, "", nil); status != 200 || body != `{"status":"ok"}` {
+		r.t.Errorf("line %d: %s of %s is %d %s", b.line, path, program, status, body)
+	}
+}
+
 // from wants the block's lines to be in a file, in order.
 func (r *reader) from(b block, name string) {
 	text, err := os.ReadFile(filepath.Join("..", name))
@@ -207,6 +273,14 @@ func (r *reader) from(b block, name string) {
 			return
 		}
 		lines = lines[i+1:]
+	}
+}
+
+// TestReadmeIsShort wants a README for somebody who has two minutes.
+func TestReadmeIsShort(t *testing.T) {
+	text, err := os.ReadFile("../README.md")
+	if lines := strings.Count(string(text), "\n"); err != nil || lines > 200 {
+		t.Errorf("README.md has %d lines, want 200 at most; the rest goes to guide/ (%v)", lines, err)
 	}
 }
 
