@@ -174,7 +174,7 @@ type passwordRequestForm struct {
 	ClientID string
 }
 
-// passwordForm reads the passwordRequestForm, from the body alone. grant_type may be
+// passwordForm reads the passwordRequestForm, only from the body. grant_type may be
 // absent, as in FastAPI's form; the client may name itself in a Basic header
 // instead (RFC 6749 2.3.1).
 func passwordForm(r *http.Request) (passwordRequestForm, error) {

@@ -61,7 +61,7 @@ type cluster struct {
 
 	mu   sync.Mutex
 	live []string // tokens that a client was given and did not revoke
-	dead []string // tokens whose revocation a client was told of
+	dead []string // tokens whose revocation was confirmed to a client
 }
 
 func freeAddrs(t *testing.T, n int) (addrs []string) {

@@ -55,7 +55,7 @@ func (p *process) start() error {
 	defer log.Close()
 	cmd := p.command()
 	cmd.Stderr = log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true} // Ctrl-C is for this program alone
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true} // Ctrl-C is only for this program
 	started := make(chan error)
 	starts <- func() { started <- cmd.Start() }
 	if err := <-started; err != nil {

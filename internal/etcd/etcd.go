@@ -80,10 +80,10 @@ type Store struct {
 	granting *grant
 }
 
-// New returns a store that is up once Run has listed what is in etcd. It is an
-// error if an endpoint refuses the connection, for its certificate or password
-// say, or speaks http where https is configured; it is none if an endpoint cannot
-// be reached yet.
+// New returns a store that is up once Run has listed what is in etcd. It returns
+// an error if an endpoint refuses, because of a certificate or the password for
+// example, or if it speaks http where https is configured, but not if it cannot be
+// reached yet.
 func New(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 	g, err := newGateway(c)
 	if err != nil {

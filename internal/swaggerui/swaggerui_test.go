@@ -70,8 +70,8 @@ func TestScopes(t *testing.T) {
 	}
 }
 
-// TestHeaders wants a browser to check each file anew, to believe its type, and to
-// load nothing but the files that it should.
+// TestHeaders wants a browser to check each time whether a file has changed, to
+// trust its type, and to load only the right files.
 func TestHeaders(t *testing.T) {
 	pages, err := (&swaggerui.Config{On: true}).Pages(os.DirFS("../.."), func() []string { return nil })
 	if err != nil {
