@@ -44,8 +44,8 @@ func TestVersion(t *testing.T) {
 // TestEndInJSON makes the program end with an error, which must be in its log.
 func TestEndInJSON(t *testing.T) {
 	for format, want := range map[string]string{
-		"text": `^simple-oauth2: -addr: listen tcp: address nowhere: missing port in address\n$`,
-		"json": `^\{"time":"[^"]+","level":"ERROR","msg":"exiting","error":"-addr: listen tcp: address nowhere: missing port in address"\}\n$`,
+		"text": `^simple-oauth2: -addr: listen tcp: address nowhere: missing port in address \(write it as host:port, or :port for all addresses\)\n$`,
+		"json": `^\{"time":"[^"]+","level":"ERROR","msg":"exiting","error":"-addr: listen tcp: address nowhere: missing port in address \(write it as host:port, or :port for all addresses\)"\}\n$`,
 	} {
 		out, err := exec.Command(program, "-log-format", format, "-addr", "nowhere").CombinedOutput()
 		if err == nil || !regexp.MustCompile(want).Match(out) {
