@@ -169,7 +169,7 @@ func (r *reader) run(command string) string {
 	}
 	command = strings.ReplaceAll(command, "localhost:8000", r.addr)
 	command = strings.ReplaceAll(command, "127.0.0.1:8000", r.addr)
-	command = strings.ReplaceAll(command, "go run . ", "simple-oauth2 ")
+	command = strings.NewReplacer("go run . ", "simple-oauth2 ", "./simple-oauth2 ", "simple-oauth2 ").Replace(command)
 	fmt.Fprintf(r.shell, "%s\necho; echo '%s'\n", command, endOfAnswer)
 	var said []string
 	for r.said.Scan() {
@@ -222,8 +222,8 @@ func (r *reader) given(b block, name string) {
 func (r *reader) starts(b block) {
 	r.t.Helper()
 	started := false
-	for line := range strings.Lines(strings.ReplaceAll(b.text, "go run .", "simple-oauth2")) {
-		if args, ok := strings.CutPrefix(strings.TrimSpace(line), "simple-oauth2"); ok {
+	for line := range strings.Lines(strings.ReplaceAll(b.text, "go run .", "./simple-oauth2")) {
+		if args, ok := strings.CutPrefix(strings.TrimSpace(line), "./simple-oauth2"); ok {
 			r.addr, started = startIn(r.t, r.dir, strings.Fields(args)...), true
 		}
 	}
