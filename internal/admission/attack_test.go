@@ -11,10 +11,12 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"simple-oauth2/internal/clientaddr"
 )
 
-// machine is a simulated one: each check takes its time, and while it is busy
-// other requests come all the time.
+// machine is a simulated one: each check takes its time, give or take a tenth,
+// and other requests come all the time.
 type machine struct {
 	a       *Admission
 	ctx     context.Context
@@ -23,14 +25,21 @@ type machine struct {
 	clients sync.WaitGroup
 }
 
+// How many requests other than logins come in 20 ms.
+const (
+	alone = 0
+	light = 2
+	heavy = 200
+)
+
 // attack runs f on a machine of two cores. What f started ends with it.
-func attack(t *testing.T, took time.Duration, busy bool, f func(m *machine)) {
+func attack(t *testing.T, took time.Duration, others int64, f func(m *machine)) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, end := context.WithCancel(t.Context())
 		m := &machine{a: New(10, time.Now), ctx: ctx, took: took}
 		m.a.queue.cores = 2
-		if busy {
-			m.goes(func() { m.a.queue.others.Add(1); m.sleep(20 * time.Millisecond) })
+		if others > 0 {
+			m.goes(func() { m.a.queue.others.Add(others); m.sleep(20 * time.Millisecond) })
 		}
 		f(m)
 		end()
@@ -59,10 +68,14 @@ func (m *machine) sleep(d time.Duration) {
 
 // login says how long a login took, and what is to be waited if it was refused.
 func (m *machine) login(from netip.Addr, username string, right bool) (took, retryAfter time.Duration) {
+	return m.loginFor(m.took, from, username, right)
+}
+
+func (m *machine) loginFor(check time.Duration, from netip.Addr, username string, right bool) (took, retryAfter time.Duration) {
 	began := time.Now()
 	_, err := m.a.Try(m.ctx, from, username, func() bool {
 		m.checks.Add(1)
-		time.Sleep(m.took)
+		time.Sleep(check + time.Duration(m.checks.Load()%21-10)*check/100)
 		return right
 	})
 	if refused := (*Refused)(nil); errors.As(err, &refused) {
@@ -146,23 +159,28 @@ func TestCrowd(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
 		took     time.Duration
-		busy     bool
+		others   int64
 		n        int
 		from     func(int) netip.Addr
 		typos    int // one of so many is wrong the first time
+		costly   int // one of so many has a hash of cost 14
 		allAfter time.Duration
 	}{
-		{"from one address", cost10, false, 250, atHome, 0, 125 * cost10},
-		{"from as many addresses", cost10, false, 250, elsewhere, 0, 125 * cost10},
-		{"from a /48", cost10, false, 250, in48, 0, 125 * cost10},
-		{"beside other requests", cost10, true, 250, atHome, 0, 250 * cost10},
-		{"with typos", cost10, true, 250, atHome, 20, 263 * cost10},
-		{"at cost 12", cost12, false, 170, atHome, 0, 85 * cost12},
-		{"at MinCost", time.Millisecond, false, 4000, atHome, 0, 2000 * time.Millisecond},
+		{"from one address", cost10, alone, 250, atHome, 0, 0, 125 * cost10},
+		{"from as many addresses", cost10, alone, 250, elsewhere, 0, 0, 125 * cost10},
+		{"from a /48", cost10, alone, 250, in48, 0, 0, 125 * cost10},
+		{"beside other requests", cost10, light, 250, atHome, 0, 0, 250 * cost10},
+		{"with typos", cost10, light, 250, atHome, 20, 0, 263 * cost10},
+		{"at cost 12", cost12, alone, 170, atHome, 0, 0, 85 * cost12},
+		{"of whom some have costlier hashes", cost10, alone, 200, atHome, 0, 20, 100*cost10 + 80*cost10},
+		{"at MinCost", time.Millisecond, alone, 4000, atHome, 0, 0, 2000 * time.Millisecond},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			attack(t, tt.took, tt.busy, func(m *machine) {
+			attack(t, tt.took, tt.others, func(m *machine) {
 				m.login(address(1<<22), "who was here before", true)
+				if tt.costly > 0 {
+					m.loginFor(16*tt.took, address(1<<22), "who was here before", true)
+				}
 				m.sleep(time.Second)
 				began := time.Now()
 				var refused atomic.Int64
@@ -172,7 +190,11 @@ func TestCrowd(t *testing.T) {
 						if tt.typos > 0 && i%tt.typos == 0 {
 							m.login(tt.from(i), fmt.Sprint("u", i), false)
 						}
-						if _, retryAfter := m.login(tt.from(i), fmt.Sprint("u", i), true); retryAfter > 0 {
+						took := tt.took
+						if tt.costly > 0 && i%tt.costly == 0 {
+							took *= 16
+						}
+						if _, retryAfter := m.loginFor(took, tt.from(i), fmt.Sprint("u", i), true); retryAfter > 0 {
 							refused.Add(1)
 						}
 					})
@@ -192,43 +214,53 @@ func TestNeighbours(t *testing.T) {
 	for _, tt := range []struct {
 		name            string
 		took            time.Duration
-		busy            bool
+		others          int64
 		attack          func(m *machine)
 		jane            func(int) netip.Addr // where from
 		names           func(int) string
 		median, longest time.Duration
 		refused         int // of 20
 	}{
-		{"one wrong login a second from her address", cost12, true, each(time.Second, 0), atHome, jane, time.Second, 20 * time.Second, 0},
-		{"four wrong logins a second from her address", cost10, true, each(time.Second/4, 0), atHome, jane, time.Second, 20 * time.Second, 0},
-		{"64 spin at her address", cost10, true, func(m *machine) { m.spin(64, atHome) }, atHome, jane, time.Second, 5 * time.Second, 0},
-		{"64 spin at her address, at cost 12", cost12, true, func(m *machine) { m.spin(64, atHome) }, atHome, jane, time.Second, 5 * time.Second, 0},
-		{"one a second, her colleagues log in", cost12, true, each(time.Second, 0), atHome, colleague, time.Second, 20 * time.Second, 0},
-		{"one a second after a burst, her colleagues log in", cost12, true, each(time.Second, 25), atHome, colleague, 2 * time.Second, 20 * time.Second, 0},
-		{"four a second after a burst, her colleagues log in", cost10, true, each(time.Second/4, 25), atHome, colleague, time.Second, 20 * time.Second, 0},
-		{"64 spin, her colleagues log in", cost10, true, func(m *machine) { m.spin(64, atHome) }, atHome, colleague, time.Second, 20 * time.Second, 4},
-		{"64 spin at cost 12, her colleagues log in", cost12, true, func(m *machine) { m.spin(64, atHome) }, atHome, colleague, 3 * time.Second, 20 * time.Second, 8},
-		{"64 spin elsewhere", cost10, true, func(m *machine) { m.spin(64, func(int) netip.Addr { return address(1) }) },
+		{"one wrong login a second from her address", cost12, heavy, each(time.Second, 0), atHome, jane, time.Second, 20 * time.Second, 0},
+		{"four wrong logins a second from her address", cost10, heavy, each(time.Second/4, 0), atHome, jane, time.Second, 20 * time.Second, 0},
+		{"64 spin at her address", cost10, heavy, func(m *machine) { m.spin(64, atHome) }, atHome, jane, time.Second, 5 * time.Second, 0},
+		{"64 spin at her address, at cost 12", cost12, heavy, func(m *machine) { m.spin(64, atHome) }, atHome, jane, time.Second, 5 * time.Second, 0},
+		{"one a second, her colleagues log in", cost12, heavy, each(time.Second, 0), atHome, colleague, time.Second, 20 * time.Second, 0},
+		{"one a second after a burst, her colleagues log in", cost12, heavy, each(time.Second, 25), atHome, colleague, 2 * time.Second, 20 * time.Second, 0},
+		{"four a second after a burst, her colleagues log in", cost10, heavy, each(time.Second/4, 25), atHome, colleague, time.Second, 20 * time.Second, 0},
+		{"64 spin, her colleagues log in", cost10, light, func(m *machine) { m.spin(64, atHome) }, atHome, colleague, time.Second, 20 * time.Second, 1},
+		{"64 spin at cost 12, her colleagues log in", cost12, light, func(m *machine) { m.spin(64, atHome) }, atHome, colleague, 3 * time.Second, 20 * time.Second, 5},
+		{"64 spin beside many other requests, her colleagues log in", cost10, heavy, func(m *machine) { m.spin(64, atHome) }, atHome, colleague, 3 * time.Second, 20 * time.Second, 6},
+		{"64 spin elsewhere", cost10, heavy, func(m *machine) { m.spin(64, func(int) netip.Addr { return address(1) }) },
 			atHome, jane, 200 * time.Millisecond, 2 * cost10, 0},
-		{"64 spin in her /24", cost10, true, func(m *machine) { m.spin(64, func(int) netip.Addr { return netip.MustParseAddr("192.0.2.2") }) },
+		{"64 spin in her /24", cost10, heavy, func(m *machine) { m.spin(64, func(int) netip.Addr { return netip.MustParseAddr("192.0.2.2") }) },
 			atHome, jane, 200 * time.Millisecond, 2 * cost10, 0},
-		{"400 bots of a /48", cost10, true, func(m *machine) { m.bots(400, in48, "") }, atHome, jane, time.Second, 20 * time.Second, 0},
-		{"400 bots of a /48, she is new each time", cost10, true, func(m *machine) { m.bots(400, in48, "") }, anew, jane, time.Second, 20 * time.Second, 0},
-		{"200 bots", cost10, true, func(m *machine) { m.bots(200, elsewhere, "") }, atHome, jane, 2 * time.Second, 20 * time.Second, 0},
-		{"200 bots at cost 12", cost12, true, func(m *machine) { m.bots(200, elsewhere, "") }, atHome, jane, 2 * time.Second, 20 * time.Second, 0},
-		{"200 bots, she is new each time", cost10, true, func(m *machine) { m.bots(200, elsewhere, "") }, anew, jane, 2 * time.Second, 20 * time.Second, 0},
-		{"200 bots at cost 12, she is new each time", cost12, true, func(m *machine) { m.bots(200, elsewhere, "") }, anew, jane, 2 * time.Second, 20 * time.Second, 0},
-		{"1,000 bots that want her password", cost10, true, func(m *machine) { m.bots(1000, elsewhere, "jane") }, atHome, jane, time.Second, 20 * time.Second, 0},
-		{"1,000 bots that want her password, she is new each time", cost10, true, func(m *machine) { m.bots(1000, elsewhere, "jane") },
+		{"400 bots of a /48", cost10, heavy, func(m *machine) { m.bots(400, in48, "") }, atHome, jane, time.Second, 20 * time.Second, 0},
+		{"400 bots of a /48, she is new each time", cost10, heavy, func(m *machine) { m.bots(400, in48, "") }, anew, jane, time.Second, 20 * time.Second, 0},
+		{"500 bots, each time from the next /48 of a /32", cost10, heavy, func(m *machine) {
+			m.bots(500, func() func(int) netip.Addr {
+				n := 0
+				return func(int) netip.Addr {
+					n++
+					return netip.AddrFrom16([16]byte{0x20, 1, 4: byte(n >> 8), 5: byte(n), 15: 1})
+				}
+			}(), "")
+		}, anew, jane, time.Second, 20 * time.Second, 0},
+		{"200 bots", cost10, heavy, func(m *machine) { m.bots(200, elsewhere, "") }, atHome, jane, 2 * time.Second, 20 * time.Second, 0},
+		{"200 bots at cost 12", cost12, heavy, func(m *machine) { m.bots(200, elsewhere, "") }, atHome, jane, 2 * time.Second, 20 * time.Second, 0},
+		{"200 bots, she is new each time", cost10, heavy, func(m *machine) { m.bots(200, elsewhere, "") }, anew, jane, 2 * time.Second, 20 * time.Second, 0},
+		{"200 bots at cost 12, she is new each time", cost12, heavy, func(m *machine) { m.bots(200, elsewhere, "") }, anew, jane, 2 * time.Second, 20 * time.Second, 0},
+		{"1,000 bots that want her password", cost10, heavy, func(m *machine) { m.bots(1000, elsewhere, "jane") }, atHome, jane, time.Second, 20 * time.Second, 0},
+		{"1,000 bots that want her password, she is new each time", cost10, heavy, func(m *machine) { m.bots(1000, elsewhere, "jane") },
 			anew, jane, 10 * time.Second, 20 * time.Second, 0},
-		{"a user with an account is wrong each other time", cost10, true, func(m *machine) {
+		{"a user with an account is wrong each other time", cost10, heavy, func(m *machine) {
 			for i := range 64 {
 				m.goes(func() { m.login(address(1), "mallory", true); m.login(address(1), fmt.Sprint(i), false) })
 			}
 		}, anew, jane, time.Second, 20 * time.Second, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			attack(t, tt.took, tt.busy, func(m *machine) {
+			attack(t, tt.took, tt.others, func(m *machine) {
 				tt.attack(m)
 				m.sleep(time.Minute)
 				median, longest, refused := m.served(t, 20, tt.jane, tt.names)
@@ -241,23 +273,80 @@ func TestNeighbours(t *testing.T) {
 	}
 }
 
-// TestGuesses counts the checks of guessers in two minutes beside other
-// requests, after the first minute.
+// TestOffice has a hundred colleagues log in at the same moment, while somebody
+// from ever new networks does ten times a second.
+func TestOffice(t *testing.T) {
+	attack(t, cost10, light, func(m *machine) {
+		m.login(address(1<<22), "who was here before", true)
+		n := 1 << 20
+		m.goes(func() { n += 256; go m.login(address(n), fmt.Sprint(n), true); m.sleep(time.Second / 10) })
+		m.sleep(5 * time.Second)
+		var refused atomic.Int64
+		var office sync.WaitGroup
+		began := time.Now()
+		for i := range 100 {
+			office.Go(func() {
+				if _, retryAfter := m.login(home, fmt.Sprint("u", i), true); retryAfter > 0 {
+					refused.Add(1)
+				}
+			})
+		}
+		office.Wait()
+		if took := time.Since(began); refused.Load() > 0 || took > 16*time.Second {
+			t.Errorf("%d are refused and the last is served after %v", refused.Load(), took)
+		}
+	})
+}
+
+// TestManyHomes has somebody with an account log in from ten thousand networks.
+func TestManyHomes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHistory(10, time.Now)
+		others := func(i int) visit { return visit{clientaddr.Networks(address(i)), fmt.Sprint("u", i)} }
+		for i := range 100 {
+			h.count(others(i), true)
+		}
+		mallory := func(i int) visit { return visit{clientaddr.Networks(address(1<<22 + i)), "mallory"} }
+		for i := range 3 * maxKnown {
+			h.count(mallory(i), true)
+		}
+		for i := range 100 {
+			if !h.knows(others(i)) {
+				t.Fatalf("user %d is no longer known", i)
+			}
+		}
+		known := 0
+		for i := range 3 * maxKnown {
+			if h.knows(mallory(i)) {
+				known++
+			}
+		}
+		if known != homes || !h.knows(mallory(3*maxKnown-1)) {
+			t.Errorf("mallory is known at %d networks, want the last %d", known, homes)
+		}
+	})
+}
+
+// TestGuesses counts the checks of guessers in two minutes, after the first
+// minute.
 func TestGuesses(t *testing.T) {
 	const quarter = int64(2*time.Minute/(4*cost10)) + 1 // of a core
 	for _, tt := range []struct {
 		name   string
+		others int64
 		attack func(m *machine)
 		most   int64
 	}{
-		{"one username from one address", func(m *machine) { m.bots(1, atHome, "jane") }, 2},
-		{"64 who spin at an address", func(m *machine) { m.spin(64, atHome) }, quarter},
-		{"64 who spin in a /48", func(m *machine) { m.spin(64, in48) }, quarter},
-		{"64 who spin, each in a network", func(m *machine) { m.spin(64, elsewhere) }, quarter},
-		{"a /48 that wants one username", func(m *machine) { m.bots(1000, in48, "jane") }, 2*4 + 1},
+		{"one username from one address", heavy, func(m *machine) { m.bots(1, atHome, "jane") }, 2},
+		{"64 who spin at an address", heavy, func(m *machine) { m.spin(64, atHome) }, quarter},
+		{"64 who spin at an address, and little else comes", light, func(m *machine) { m.spin(64, atHome) }, 4 * quarter},
+		{"64 who spin at an address, and nothing else comes", alone, func(m *machine) { m.spin(64, atHome) }, 4 * quarter},
+		{"64 who spin in a /48", heavy, func(m *machine) { m.spin(64, in48) }, quarter},
+		{"64 who spin, each in a network", heavy, func(m *machine) { m.spin(64, elsewhere) }, quarter},
+		{"a /48 that wants one username", heavy, func(m *machine) { m.bots(1000, in48, "jane") }, 2*4 + 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			attack(t, cost10, true, func(m *machine) {
+			attack(t, cost10, tt.others, func(m *machine) {
 				tt.attack(m)
 				m.sleep(time.Minute)
 				before := m.checks.Load()

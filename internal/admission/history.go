@@ -5,11 +5,14 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"simple-oauth2/internal/recent"
 )
 
 const (
 	maxCounts      = 1 << 16             // counts of wrong passwords that are surely kept
 	maxKnown       = 1 << 15             // known pairs that are surely kept
+	homes          = 64                  // known pairs of one username
 	forgetAfter    = 15 * time.Minute    // without a wrong password
 	knownFor       = 30 * 24 * time.Hour // after the last right password
 	longestRefusal = time.Minute
@@ -20,31 +23,31 @@ const (
 	longestDelay   = 8 * time.Second
 )
 
-// A visit is who comes: a username, and the networks of the client, the widest
+// A visit is a username and the networks of the client who sends it, the widest
 // first.
 type visit struct {
 	networks []netip.Prefix
 	username string
 }
 
-// history is what is remembered of passwords that were right and wrong.
+// history is what is remembered of right and wrong passwords.
 type history struct {
 	max  int // wrong passwords in a row that a pair may send; 0 for any number
 	now  func() time.Time
 	seed maphash.Seed
 
 	mu    sync.Mutex
-	wrong memory
-	known memory
+	wrong recent.Counts
+	known recent.Counts
 }
 
 func newHistory(max int, now func() time.Time) history {
 	return history{max: max, now: now, seed: maphash.MakeSeed(),
-		wrong: memory{size: maxCounts, lasts: forgetAfter}, known: memory{size: maxKnown, lasts: knownFor}}
+		wrong: recent.Counts{Size: maxCounts, Lasts: forgetAfter}, known: recent.Counts{Size: maxKnown, Lasts: knownFor}}
 }
 
 // key stands for a username at a network, a username anywhere, or a network
-// whatever the username: a hash, since a username may be long, and a seeded one,
+// with any username. It is a hash, since a username may be long, and a seeded one,
 // so that nobody can find two that share a count.
 func (h *history) key(network netip.Prefix, username string, anyUsername bool) uint64 {
 	type key struct {
@@ -59,6 +62,18 @@ func (h *history) pair(v visit, level int) uint64    { return h.key(v.networks[l
 func (h *history) network(v visit, level int) uint64 { return h.key(v.networks[level], "", true) }
 func (h *history) anywhere(v visit) uint64           { return h.key(netip.Prefix{}, v.username, false) }
 
+// home returns where a known pair is remembered, and as what number. Each
+// username has a fixed number of places, so that an account that logs in from
+// ever new addresses pushes out no other's.
+func (h *history) home(v visit) (key uint64, number int) {
+	type place struct {
+		username string
+		place    uint64
+	}
+	pair := h.pair(v, len(v.networks)-1)
+	return maphash.Comparable(h.seed, place{v.username, pair % homes}), int(pair | 1)
+}
+
 // knows says whether the user logged in from there before.
 func (h *history) knows(v visit) bool {
 	h.mu.Lock()
@@ -66,17 +81,17 @@ func (h *history) knows(v visit) bool {
 	return h.isKnown(v)
 }
 
-// isKnown says whether the user logged in from there before. Like all below it,
-// it wants mu locked.
+// isKnown is knows for a caller that holds mu.
 func (h *history) isKnown(v visit) bool {
-	return h.known.find(h.pair(v, len(v.networks)-1), h.now()).count > 0
+	key, number := h.home(v)
+	return h.known.Find(key, h.now()).N == number
 }
 
-// allowed is base for an address, and four times as many for each wider network.
-func allowed(base int, v visit, level int) int { return base << (2 * (len(v.networks) - 1 - level)) }
+// allowed is base for an address, and eight times as many for each wider network.
+func allowed(base int, v visit, level int) int { return base << (3 * (len(v.networks) - 1 - level)) }
 
-// refuse is a *Refused while the pair has to wait. Wrong passwords that others
-// sent from its wider networks do not count for a known pair.
+// refuse returns a *Refused while the pair has to wait. Wrong passwords that
+// others sent from its wider networks do not count for a known pair.
 func (h *history) refuse(v visit) error {
 	if h.max == 0 {
 		return nil
@@ -89,13 +104,13 @@ func (h *history) refuse(v visit) error {
 	}
 	var left time.Duration
 	for level := widest; level < len(v.networks); level++ {
-		found := h.wrong.find(h.pair(v, level), h.now())
-		excess := found.count - allowed(h.max, v, level)
+		found := h.wrong.Find(h.pair(v, level), h.now())
+		excess := found.N - allowed(h.max, v, level)
 		if excess < 0 {
 			continue
 		}
 		wait := min(time.Second<<min(excess, 6), longest)
-		left = max(left, wait-h.now().Sub(found.last))
+		left = max(left, wait-h.now().Sub(found.Last))
 	}
 	if left <= 0 {
 		return nil
@@ -103,114 +118,67 @@ func (h *history) refuse(v visit) error {
 	return &Refused{Guessing, (left + time.Second - 1).Truncate(time.Second)}
 }
 
-// delay is how long a stranger waits whose username is guessed from everywhere.
+// delay returns how long a stranger waits whose username is guessed from
+// everywhere.
 func (h *history) delay(v visit) time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.max == 0 || h.isKnown(v) {
 		return 0
 	}
-	wrong := h.wrong.find(h.anywhere(v), h.now()).count
+	wrong := h.wrong.Find(h.anywhere(v), h.now()).N
 	return min(max(0, time.Duration(wrong-patience)*delayFor), longestDelay)
 }
 
-// class is how the login is treated, and how many wrong passwords came from each
-// of its networks.
+// class returns the login's class, and how many wrong passwords came from each of
+// its networks lately.
 func (h *history) class(v visit) (c class, wrong []int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	c = stranger
 	for level := range v.networks {
-		n := h.wrong.find(h.network(v, level), h.now()).count
+		n := h.wrong.Find(h.network(v, level), h.now()).N
 		if n >= allowed(patience, v, level) {
 			c = guesser
 		}
 		wrong = append(wrong, n)
 	}
-	if h.isKnown(v) && h.wrong.find(h.pair(v, len(v.networks)-1), h.now()).count <= typos {
+	if h.isKnown(v) && h.wrong.Find(h.pair(v, len(v.networks)-1), h.now()).N <= typos {
 		c = known
 	}
 	return c, wrong
 }
 
-// count takes a password that was right or wrong into account. A right one
-// forgives the networks a wrong one, since an office has typos; so a network's
-// count goes no further than twice its limit. A network that is over its limit
-// does not spend that of the wider ones as well.
+// count takes a right or wrong password into account. A right one makes up for a
+// wrong one of its networks, since an office has typos; so a network's count goes
+// no further than twice its limit. It also halves the count of its username
+// anywhere. A network that is over its limit does not use up that of the wider
+// ones as well.
 func (h *history) count(v visit, right bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now, narrowest := h.now(), len(v.networks)-1
 	if right {
-		h.known.put(h.pair(v, narrowest), record{1, now})
-		h.wrong.delete(h.pair(v, narrowest))
+		key, number := h.home(v)
+		h.known.Put(key, recent.Count{N: number, Last: now})
+		h.wrong.Delete(h.pair(v, narrowest))
+		h.wrong.Lower(h.anywhere(v), now, func(n int) int { return n / 2 })
 		for level := range v.networks {
-			if found := h.wrong.find(h.network(v, level), now); found.count > 0 {
-				h.wrong.put(h.network(v, level), record{found.count - 1, found.last})
-			}
+			h.wrong.Lower(h.network(v, level), now, func(n int) int { return n - 1 })
 		}
 		return
 	}
 	if !h.isKnown(v) {
-		h.wrong.add(h.anywhere(v), now, 1<<20)
+		h.wrong.Add(h.anywhere(v), now, 1<<20)
 	}
 	for _, counts := range []struct {
 		key       func(visit, int) uint64
 		base, cap int
 	}{{h.pair, h.max, 1 << 20}, {h.network, patience, 2 * patience}} {
 		for level := narrowest; level >= 0; level-- {
-			if h.wrong.add(counts.key(v, level), now, allowed(counts.cap, v, level)) > allowed(counts.base, v, level) {
+			if h.wrong.Add(counts.key(v, level), now, allowed(counts.cap, v, level)) > allowed(counts.base, v, level) {
 				break
 			}
 		}
 	}
-}
-
-// record is a count, and when it last went up.
-type record struct {
-	count int
-	last  time.Time
-}
-
-// memory keeps records for a time, and size of them surely. It has two maps and
-// puts into recent; when that is full it becomes older, and what was older is
-// forgotten.
-type memory struct {
-	size          int
-	lasts         time.Duration
-	recent, older map[uint64]record
-}
-
-// find is the record that still holds, or the zero record.
-func (m *memory) find(key uint64, now time.Time) record {
-	found, ok := m.recent[key]
-	if !ok {
-		found = m.older[key]
-	}
-	if now.Sub(found.last) >= m.lasts {
-		return record{}
-	}
-	return found
-}
-
-func (m *memory) put(key uint64, r record) {
-	if len(m.recent) >= m.size {
-		m.recent, m.older = nil, m.recent
-	}
-	if m.recent == nil {
-		m.recent = make(map[uint64]record)
-	}
-	m.recent[key] = r
-}
-
-// add counts one more, up to most, and returns how many that makes.
-func (m *memory) add(key uint64, now time.Time, most int) int {
-	count := min(m.find(key, now).count+1, most)
-	m.put(key, record{count, now})
-	return count
-}
-
-func (m *memory) delete(key uint64) {
-	delete(m.recent, key)
-	delete(m.older, key)
 }

@@ -12,7 +12,9 @@ import (
 
 const (
 	maxWaiting  = 4096                  // logins that may wait in all
-	quietAfter  = 50 * time.Millisecond // without other requests, checks may have all cores
+	lookEvery   = 50 * time.Millisecond // at how many other requests come
+	someOthers  = 20                    // a second: they get a core
+	manyOthers  = 1000                  // a second: guessers get less
 	restFor     = 3                     // times what a guesser's wrong password took
 	longestRest = 5 * time.Second
 )
@@ -33,18 +35,20 @@ var price = [...]time.Duration{known: 1, stranger: 3, guesser: 24}
 type queue struct {
 	cores  int
 	now    func() time.Time
-	others atomic.Int64 // requests that are no logins
+	others atomic.Int64 // requests that are not logins
 
 	mu       sync.Mutex
 	root     node
 	running  int
-	guessing int // places in which a guesser's check runs or that rest after it
+	guessing int // places in which a guesser's check runs, or that rest after one
 	waiting  int
 	turns    int           // counts up
 	guesses  int           // counts the turns of guessers
-	took     time.Duration // by a check of those that take the least, about
-	seen     int64         // others, when looked at last
-	seenAt   time.Time     // when it had changed
+	took     time.Duration // by the checks that take the least, about
+	seen     int64         // others at the last look
+	seenAt   time.Time
+	rate     float64 // of others a second, before the last look
+	looking  bool    // a timer will look again
 }
 
 // step is the way from a node to one of its children: a class, then networks.
@@ -53,7 +57,7 @@ type step struct {
 	network netip.Prefix
 }
 
-// node is a branch of the tree of those who wait or run.
+// node is a branch of the tree of the logins that wait or run.
 type node struct {
 	step
 	parent   *node
@@ -61,17 +65,15 @@ type node struct {
 	logins   []*login // that wait, at the narrowest network
 	waiting  int      // in it and below
 	running  int
-	used     time.Duration // of the processor, times the class's price
-	front    time.Duration // what the child that had the last turn had used before it
-	wrong    int           // passwords that came from it lately
+	used     time.Duration // processor time, times the class's price
+	clock    time.Duration // what each child could have used so far
 	turn     int           // when it came, or had its last turn
 }
 
 type login struct {
-	class   class
-	leaf    *node
-	turn    chan error    // is told once: nil when its turn has come
-	charged time.Duration // for its check, before that was run
+	class class
+	leaf  *node
+	turn  chan error // gets one value: nil when its turn has come
 }
 
 // enter returns when the login has a place, which leave gives back. wrong is how
@@ -98,14 +100,14 @@ func (q *queue) enter(ctx context.Context, v visit, c class, wrong []int) (*logi
 	}
 	refused := q.busy()
 	q.mu.Unlock()
-	if !waited && <-l.turn == nil { // its turn came in the same moment
+	if !waited && <-l.turn == nil { // its turn came at the same moment
 		q.leave(l, 0, true)
 	}
 	return nil, refused
 }
 
-// leave gives a login's place to the next. Its check took that long, or was not
-// run if that is 0.
+// leave gives a login's place to the next one. Its check took that long, or was
+// not run if took is 0.
 func (q *queue) leave(l *login, took time.Duration, right bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -113,9 +115,9 @@ func (q *queue) leave(l *login, took time.Duration, right bool) {
 	for n := l.leaf; n != nil; n = n.parent {
 		n.running--
 	}
-	l.charge(took - l.charged)
+	l.charge(took)
 	l.leaf.forget()
-	switch { // a few users with a costlier hash must not make the crowd be refused
+	switch { // some users with costlier hashes must not make a crowd be refused
 	case q.took == 0:
 		q.took = took
 	case took > q.took:
@@ -124,7 +126,7 @@ func (q *queue) leave(l *login, took time.Duration, right bool) {
 		q.took += (took - q.took) / 2
 	}
 	if l.class == guesser {
-		if rest := min(restFor*took, longestRest); !right && rest > 0 && !q.quiet() {
+		if rest := min(restFor*took, longestRest); !right && rest > 0 && q.othersRate() >= manyOthers {
 			time.AfterFunc(rest, func() {
 				q.mu.Lock()
 				defer q.mu.Unlock()
@@ -138,24 +140,26 @@ func (q *queue) leave(l *login, took time.Duration, right bool) {
 	q.fill()
 }
 
-// quiet says whether no other requests come. Like all below it, it wants mu
-// locked.
-func (q *queue) quiet() bool {
-	if n := q.others.Load(); n != q.seen {
+// othersRate returns how many other requests a second came lately. The caller
+// must hold mu; so must those of all functions below.
+func (q *queue) othersRate() float64 {
+	if since := q.now().Sub(q.seenAt); since >= lookEvery {
+		n := q.others.Load()
+		q.rate = float64(n-q.seen) / since.Seconds()
 		q.seen, q.seenAt = n, q.now()
 	}
-	return q.now().Sub(q.seenAt) >= quietAfter
+	return q.rate
 }
 
-// places is how many checks may run.
+// places returns how many checks may run.
 func (q *queue) places() int {
-	if q.quiet() {
+	if q.othersRate() < someOthers {
 		return q.cores
 	}
 	return max(1, q.cores-1)
 }
 
-// room is how many logins may wait: as many as have their turn within maxWait.
+// room returns how many logins may wait: as many as get their turn within maxWait.
 func (q *queue) room() int {
 	if q.took == 0 {
 		return maxWaiting
@@ -179,7 +183,6 @@ func (q *queue) add(l *login, v visit, wrong []int) {
 			debt = time.Duration(wrong[level]) * q.took * price[stranger]
 		}
 		n = n.child(step{network: network}, q.turns, debt)
-		n.wrong = wrong[level]
 	}
 	n.logins = append(n.logins, l)
 	l.leaf = n
@@ -200,7 +203,8 @@ func (q *queue) remove(l *login) {
 	l.leaf.forget()
 }
 
-// fill gives the free places to those whose turn it is.
+// fill gives the free places to the logins whose turn it is. While somebody waits
+// and a core is left to other requests, it looks again whether they still come.
 func (q *queue) fill() {
 	for q.waiting > 0 && q.running < q.places() {
 		n := &q.root
@@ -208,44 +212,44 @@ func (q *queue) fill() {
 			n = n.next(q.guessing < max(1, q.cores/2))
 		}
 		if n == nil {
-			return
+			break
 		}
 		l := n.logins[0]
 		if last := len(n.logins) - 1; l.class == guesser {
 			q.guesses++
+			q.guessing++
 			l = n.logins[max(0, last-q.guesses%3)]
 		}
 		q.turns++
 		for n := l.leaf; n != nil; n = n.parent {
 			n.running++
 			n.turn = q.turns
-			if n.parent != nil {
-				n.parent.front = max(n.parent.front, n.used)
-			}
 		}
 		q.running++
-		if l.class == guesser {
-			q.guessing++
-		}
-		l.charged = q.took
-		l.charge(q.took)
 		q.remove(l)
 		l.turn <- nil
 	}
+	if q.waiting > 0 && q.running < q.cores && !q.looking {
+		q.looking = true
+		time.AfterFunc(lookEvery, func() {
+			q.mu.Lock()
+			defer q.mu.Unlock()
+			q.looking = false
+			q.fill()
+		})
+	}
 }
 
-// refuseOne sends one away so that there is room: of the worst class that waits,
-// in the network that has the most or, of equals, used the most, the one that
-// would be served last.
+// refuseOne sends one login away so that there is room: of the worst class that
+// waits, in the network that has the most or, of equals, used the most, the one
+// that would be served last.
 func (q *queue) refuseOne() {
 	n := &q.root
 	for n.children != nil {
 		var most *node
 		for _, child := range n.children {
-			if child.waiting == 0 {
-				continue
-			}
-			if most == nil || cmp.Or(cmp.Compare(child.class, most.class), cmp.Compare(child.waiting, most.waiting), cmp.Compare(child.used, most.used), cmp.Compare(child.turn, most.turn)) > 0 {
+			if child.waiting > 0 && (most == nil || cmp.Or(cmp.Compare(child.class, most.class), cmp.Compare(child.waiting, most.waiting),
+				cmp.Compare(child.used, most.used), cmp.Compare(child.turn, most.turn)) > 0) {
 				most = child
 			}
 		}
@@ -260,58 +264,50 @@ func (q *queue) refuseOne() {
 	l.turn <- refused
 }
 
-// child is the node one step down. One that is new, or was empty, starts level
-// with those that have turns now, later by its debt: it has not saved up any.
+// child returns the node one step down. A new one starts at the clock, so that it
+// has saved up no turns and the others need not wait for it; it starts later by
+// its debt.
 func (n *node) child(s step, turn int, debt time.Duration) *node {
 	found := n.children[s]
 	if found == nil {
-		found = &node{step: s, parent: n}
 		if n.children == nil {
 			n.children = make(map[step]*node)
 		}
+		found = &node{step: s, parent: n, used: n.clock + debt, turn: turn}
 		n.children[s] = found
-	}
-	if found.waiting+found.running == 0 {
-		found.used, found.turn = max(found.used, n.front+debt), turn
 	}
 	return found
 }
 
-// next is the child whose turn it is: of those in which logins wait, the one
-// that has used the least, and of equals the one with the fewest wrong passwords
-// or that came first. It is nil if
-// only guessers wait and they may not run.
+// next returns the child whose turn it is: of those in which logins wait, the one
+// that has used the least or, of equals, the one of the better class, or that has
+// waited longest. It is nil if only guessers wait and they may not run.
 func (n *node) next(guessers bool) (next *node) {
 	for _, child := range n.children {
-		if child.waiting == 0 {
-			child.forget()
+		if child.waiting == 0 || child.class == guesser && !guessers {
 			continue
 		}
-		if child.class == guesser && !guessers {
-			continue
-		}
-		if next == nil || cmp.Or(cmp.Compare(child.used, next.used), cmp.Compare(child.class, next.class), cmp.Compare(child.wrong, next.wrong), cmp.Compare(child.turn, next.turn)) < 0 {
+		if next == nil || cmp.Or(cmp.Compare(child.used, next.used), cmp.Compare(child.class, next.class), cmp.Compare(child.turn, next.turn)) < 0 {
 			next = child
 		}
 	}
 	return next
 }
 
-// charge lets the login's class and networks pay for processor time.
+// charge makes the login's class and networks pay for processor time. Each
+// node's clock goes on by what all of its children could have used of it.
 func (l *login) charge(d time.Duration) {
+	d *= price[l.class]
 	for n := l.leaf; n.parent != nil; n = n.parent {
-		n.used += d * price[l.class]
+		n.used += d
+		n.parent.clock += d / time.Duration(len(n.parent.children))
 	}
 }
 
-// forget drops what is no longer needed of n and the nodes above it: all below
-// a node in which nobody waits or runs, and such a node itself if it would start
-// level with the others anyway.
+// forget drops a node in which nobody waits or runs, and those above that are
+// left empty.
 func (n *node) forget() {
-	for ; n != nil && n.waiting+n.running == 0; n = n.parent {
-		n.children, n.front = nil, 0
-		if p := n.parent; p != nil && (n.used <= p.front || len(p.children) > maxWaiting) {
-			delete(p.children, n.step)
-		}
+	for ; n.parent != nil && n.waiting+n.running == 0; n = n.parent {
+		delete(n.parent.children, n.step)
 	}
 }

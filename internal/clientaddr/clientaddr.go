@@ -108,3 +108,19 @@ func parse(text string) netip.Addr {
 	}
 	return addr.Unmap().WithZone("")
 }
+
+// Networks returns the networks that an address is in, the widest first: a /24
+// and a /32 of IPv4, a /32, a /48 and a /64 of IPv6. The last one is what a single
+// customer gets, and the /32 of IPv6 is what a provider gets.
+func Networks(client netip.Addr) (networks []netip.Prefix) {
+	client = client.Unmap().WithZone("")
+	sizes := []int{24, 32}
+	if client.Is6() {
+		sizes = []int{32, 48, 64}
+	}
+	for _, bits := range sizes {
+		network, _ := client.Prefix(bits)
+		networks = append(networks, network)
+	}
+	return networks
+}

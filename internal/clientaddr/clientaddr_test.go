@@ -1,8 +1,10 @@
 package clientaddr
 
 import (
+	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 )
@@ -92,5 +94,18 @@ func TestWarning(t *testing.T) {
 	}
 	if !strings.Contains(log.String(), "peer=10.0.0.2\n") {
 		t.Errorf("logged %s", &log)
+	}
+}
+
+func TestNetworks(t *testing.T) {
+	for address, want := range map[string]string{
+		"192.0.2.1":            "[192.0.2.0/24 192.0.2.1/32]",
+		"::ffff:192.0.2.1":     "[192.0.2.0/24 192.0.2.1/32]",
+		"2001:db8:1:2:3:4:5:6": "[2001:db8::/32 2001:db8:1::/48 2001:db8:1:2::/64]",
+		"fe80::1%eth0":         "[fe80::/32 fe80::/48 fe80::/64]",
+	} {
+		if got := fmt.Sprint(Networks(netip.MustParseAddr(address))); got != want {
+			t.Errorf("%s is in %s, want %s", address, got, want)
+		}
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"simple-oauth2/internal/clientaddr"
 )
 
 // bounded is a listener with a limit on open connections. At the limit, a new
@@ -91,13 +93,9 @@ func (b *bounded) admit(accepted net.Conn) (net.Conn, error) {
 // addressOf returns the network that one customer gets: an IPv4 address, or a /64
 // of IPv6. For a connection that is not TCP's it is the zero Prefix.
 func addressOf(c net.Conn) netip.Prefix {
-	peer, err := netip.ParseAddrPort(c.RemoteAddr().String())
-	if err != nil {
-		return netip.Prefix{}
-	}
-	addr := peer.Addr().Unmap().WithZone("")
-	network, _ := addr.Prefix(min(addr.BitLen(), 64))
-	return network
+	peer, _ := netip.ParseAddrPort(c.RemoteAddr().String())
+	networks := clientaddr.Networks(peer.Addr())
+	return networks[len(networks)-1]
 }
 
 // Close also ends an Accept that is waiting for room.
