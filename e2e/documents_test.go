@@ -248,7 +248,7 @@ func (r *reader) proxy(b block, program, path string) {
 			text = "server {\nlisten " + s.addr + ";\n" + text + "}\n"
 		}
 		s.write("guarded.conf", text)
-		s.runNginx("")
+		s.runNginx("", "guarded.conf")
 	}
 	if status, _, body, _ := ask(&process{url: "http://" + s.addr}, path, "", nil); status != 200 || body != `{"status":"ok"}` {
 		r.t.Errorf("line %d: %s of %s is %d %s", b.line, path, program, status, body)
