@@ -344,6 +344,19 @@ for (const allow of ["its origin", "*"]) {
   });
 }
 
+test("the guide's code in a page on another origin", async (t) => {
+  const origin = await frontend(t);
+  const service = await start(t, "-users", readmeUsers(t), "-cors-origins", origin);
+  const [, code] = readFileSync("../guide/clients.md", "utf8").match(/\n## A browser page on another origin\n.*?```js\n(.*?)```/s);
+  const page = await open(t, origin);
+  const me = await page.evaluate(`(async (username, password) => {
+    ${code.replaceAll("http://localhost:8000", service)}
+    return me;
+  })("jane", "correct horse")`);
+  assert.equal(me.username, "jane");
+  assert.deepEqual(page.problems, []);
+});
+
 test("a frontend on another origin, not allowed", async (t) => {
   const service = await start(t, "-cors-origins", "http://localhost:3000");
   const page = await open(t, await frontend(t));
