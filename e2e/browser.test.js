@@ -8,6 +8,7 @@ import { once } from "node:events";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
+import { resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { after, before, test } from "node:test";
 import { chromium } from "playwright-core";
@@ -41,7 +42,11 @@ async function start(t, ...args) {
 }
 
 // behind returns the origin of a real nginx with the text in its server block.
-async function behind(t, text) {
+const behind = (t, text) => nginx(t, (address) => `server { listen ${address}; ${text} }`);
+
+// nginx runs a real one, with the server block that server returns for an address,
+// and returns its origin.
+async function nginx(t, server) {
   const socket = createServer().listen(0, "127.0.0.1");
   await once(socket, "listening");
   const address = `127.0.0.1:${socket.address().port}`;
@@ -50,13 +55,13 @@ async function behind(t, text) {
   const dir = mkdtempSync(`${tmpdir()}/nginx`);
   const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((name) => `${name}_temp_path ${dir};`).join(" ");
   writeFileSync(`${dir}/nginx.conf`, `daemon off; master_process off; pid ${dir}/pid; error_log stderr; events {}
-http { access_log off; ${temporary} server { listen ${address}; ${text} } }`);
-  const nginx = spawn("nginx", ["-p", dir, "-e", "stderr", "-c", `${dir}/nginx.conf`], {
+http { include /etc/nginx/mime.types; access_log off; ${temporary} ${server(address)} }`);
+  const running = spawn("nginx", ["-p", dir, "-e", "stderr", "-c", `${dir}/nginx.conf`], {
     stdio: "inherit", env: { ...process.env, PATH: `${process.env.PATH}:/usr/sbin` },
   });
   t.after(async () => {
-    nginx.kill();
-    await once(nginx, "exit");
+    running.kill();
+    await once(running, "exit");
     rmSync(dir, { recursive: true });
   });
   for (let tries = 0; tries < 200; tries++) {
@@ -229,12 +234,16 @@ test("the help under a path of nginx", async (t) => {
   assert.equal(page.url(), `${origin}/auth/openapi.json`);
 });
 
-test("the scopes of the users can be chosen", async (t) => {
-  const readme = readFileSync("../README.md", "utf8");
+// readmeUsers is the README's users.json.
+function readmeUsers(t) {
   const dir = mkdtempSync(`${tmpdir()}/users`);
   t.after(() => rmSync(dir, { recursive: true }));
-  writeFileSync(`${dir}/users.json`, readme.match(/```json\n(.*?)```/s)[1]);
-  const origin = await start(t, "-users", `${dir}/users.json`);
+  writeFileSync(`${dir}/users.json`, readFileSync("../README.md", "utf8").match(/```json\n(.*?)```/s)[1]);
+  return `${dir}/users.json`;
+}
+
+test("the scopes of the users can be chosen", async (t) => {
+  const origin = await start(t, "-users", readmeUsers(t));
   const page = await open(t, `${origin}/docs`, { answer: fromPackage });
   await page.locator(".scheme-container .authorize").click();
   const choice = page.locator(".modal-ux .scopes label .item");
@@ -291,14 +300,17 @@ test("the policy allows nothing else", async (t) => {
   });
 });
 
-// frontend is a page on another origin, whose fetch talks to the service.
-async function frontend(t) {
-  const server = createServer((_, response) => response.setHeader("Content-Type", "text/html").end("<title>frontend</title>"));
+// serve returns the origin of a server whose handler is answer.
+async function serve(t, answer) {
+  const server = createServer(answer);
   server.listen(0, "127.0.0.1");
   t.after(() => server.close());
   await once(server, "listening");
   return `http://127.0.0.1:${server.address().port}`;
 }
+
+// frontend is a page on another origin, whose fetch talks to the service.
+const frontend = (t) => serve(t, (_, response) => response.setHeader("Content-Type", "text/html").end("<title>frontend</title>"));
 
 const session = async (service) => {
   const read = async (path, init) => {
@@ -332,6 +344,19 @@ for (const allow of ["its origin", "*"]) {
   });
 }
 
+test("the guide's code in a page on another origin", async (t) => {
+  const origin = await frontend(t);
+  const service = await start(t, "-users", readmeUsers(t), "-cors-origins", origin);
+  const [, code] = readFileSync("../guide/clients.md", "utf8").match(/\n## A browser page on another origin\n.*?```js\n(.*?)```/s);
+  const page = await open(t, origin);
+  const me = await page.evaluate(`(async (username, password) => {
+    ${code.replaceAll("http://localhost:8000", service)}
+    return me;
+  })("jane", "correct horse")`);
+  assert.equal(me.username, "jane");
+  assert.deepEqual(page.problems, []);
+});
+
 test("a frontend on another origin, not allowed", async (t) => {
   const service = await start(t, "-cors-origins", "http://localhost:3000");
   const page = await open(t, await frontend(t));
@@ -353,3 +378,107 @@ for (const [generator, login] of Object.entries(logins)) {
     assert.equal(await login(origin, "alice", "secret2"), "Inactive user");
   });
 }
+
+// site is examples/site behind nginx, and the service that it logs in at.
+async function site(t, ...args) {
+  const service = await start(t, "-users", readmeUsers(t), "-trusted-proxies", "127.0.0.1", ...args);
+  // A browser may keep an answer that is so old for years.
+  const api = await serve(t, (request, response) => response.setHeader("Last-Modified", "Sun, 06 Nov 1994 08:49:37 GMT")
+    .end(JSON.stringify({ item: request.url, owner: request.headers["remote-user"] })));
+  const conf = readFileSync("../examples/site/site.conf", "utf8");
+  const origin = await nginx(t, (address) => conf
+    .replaceAll("127.0.0.1:8000", service.slice("http://".length)).replaceAll("127.0.0.1:9000", api.slice("http://".length))
+    .replace("listen 8080", `listen ${address}`).replaceAll("/srv/site", resolve("../examples/site")));
+  return { service, origin };
+}
+
+const message = (page, text) => page.getByRole("status").filter({ hasText: text }).waitFor();
+
+async function enter(page, username, password) {
+  await page.getByLabel("Username").fill(username);
+  await page.getByLabel("Password").fill(password);
+  await page.getByRole("button", { name: "Log in" }).click();
+}
+
+// focused waits, since the browser follows autofocus some time after the load.
+const focused = (page, id) => page.locator(`#${id}:focus`).waitFor();
+
+for (const width of [1200, 390]) {
+  test(`the page of the site at ${width} pixels`, async (t) => {
+    const { service, origin } = await site(t);
+    const page = await open(t, origin, { width });
+    page.setDefaultTimeout(60_000);
+    const fits = async () => assert.ok(await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page is wider than the screen");
+    assert.deepEqual(page.problems, []);
+    await focused(page, "username");
+    await fits();
+    await shoot(page, `site-${width}`);
+
+    await enter(page, "jane", "wrong");
+    await message(page, "The username or the password is wrong.");
+    await focused(page, "password");
+    await fits();
+    await shoot(page, `site-${width}-wrong`);
+
+    const granted = page.waitForResponse((response) => response.url() === `${origin}/login/token`);
+    await enter(page, "jane", "correct horse");
+    const { access_token: token } = await (await granted).json();
+    await page.getByText('{"item":"/items/1","owner":"jane"}').waitFor();
+    await focused(page, "title");
+    assert.equal(await page.getByLabel("Password").isVisible(), false);
+    assert.equal(await page.locator("#password").inputValue(), "");
+    await fits();
+    await shoot(page, `site-${width}-item`);
+    assert.deepEqual(await page.evaluate("[document.cookie, localStorage.length, sessionStorage.length]"), ["", 0, 0]);
+
+    const revoked = page.waitForResponse((response) => response.url() === `${origin}/login/revoke`);
+    await page.getByRole("button", { name: "Log out" }).click();
+    await message(page, "You are logged out.");
+    assert.equal((await revoked).status(), 200);
+    assert.equal((await fetch(`${service}/users/me`, { headers: { Authorization: `Bearer ${token}` } })).status, 401);
+    assert.equal(await page.locator("#item").textContent(), "");
+    assert.equal(await page.getByLabel("Username").inputValue(), "");
+    await focused(page, "username");
+    await shoot(page, `site-${width}-out`);
+    assert.equal(page.url(), `${origin}/`);
+    assert.deepEqual(page.problems.filter((text) => !refusals.test(text)), []);
+  });
+}
+
+test("the page of the site says what went wrong", async (t) => {
+  const { service, origin } = await site(t, "-max-failures", "1");
+  const page = await open(t, origin, { width: 390 });
+  page.setDefaultTimeout(60_000);
+
+  // A token that has ended.
+  const granted = page.waitForResponse((response) => response.url() === `${origin}/login/token`);
+  await enter(page, "jane", "correct horse");
+  await page.getByText('"owner":"jane"').waitFor();
+  const { access_token: token } = await (await granted).json();
+  await fetch(`${service}/revoke`, { method: "POST", body: new URLSearchParams({ token }) });
+  await page.getByRole("button", { name: "Load again" }).click();
+  await message(page, "Your login has ended. Log in again.");
+  assert.equal(await page.locator("#item").textContent(), "");
+  await focused(page, "password");
+  await shoot(page, "site-ended");
+
+  // A user who may not hold the scope.
+  await enter(page, "items-service", "battery staple");
+  await message(page, "You are logged in, but you may not see this.");
+  await shoot(page, "site-forbidden");
+  await page.getByRole("button", { name: "Log out" }).click();
+
+  // Too many wrong passwords, an API that is busy, and no network.
+  await enter(page, "bob", "wrong");
+  await message(page, "The username or the password is wrong.");
+  await enter(page, "bob", "wrong");
+  await page.getByText(/There were too many tries\. Try again in \d+ seconds?\./).waitFor();
+  await shoot(page, "site-guessed");
+  let answer = (route) => route.fulfill({ status: 503, headers: { "Retry-After": "1" } });
+  await page.route("**/login/token", (route) => answer(route));
+  await page.getByRole("button", { name: "Log in" }).click();
+  await message(page, "The server is busy. Try again in 1 second.");
+  answer = (route) => route.abort("internetdisconnected");
+  await page.getByRole("button", { name: "Log in" }).click();
+  await message(page, "The server cannot be reached. Check your connection, and try again.");
+});

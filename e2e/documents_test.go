@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,6 +35,7 @@ func documents(t *testing.T) []string {
 //	<!-- e2e: starts -->      start the service as each line of the block does
 //	<!-- e2e: nginx PATH -->  start nginx with the block, and want PATH to be healthy
 //	<!-- e2e: caddy PATH -->  the same with Caddy
+//	<!-- e2e: site PATH -->   start nginx with the example in PATH, whose API serves the reader's folder api
 //	<!-- e2e: file NAME -->   save the block as NAME
 //	<!-- e2e: run -->         run the block as a shell script
 //	<!-- e2e: from PATH -->   the block's lines are in PATH, which other tests use
@@ -85,10 +88,12 @@ func TestDocuments(t *testing.T) {
 }
 
 // reader is a person who follows a document: a folder, a shell, and the service.
+// The folder has the examples.
 type reader struct {
 	t     *testing.T
 	dir   string
 	addr  string
+	site  string // the address of nginx, if it runs
 	shell io.Writer
 	said  *bufio.Scanner
 }
@@ -97,6 +102,13 @@ const endOfAnswer = "-- end of the answer --"
 
 func newReader(t *testing.T) *reader {
 	r := &reader{t: t, dir: t.TempDir()}
+	examples, err := filepath.Abs("../examples")
+	if err == nil {
+		err = os.Symlink(examples, filepath.Join(r.dir, "examples"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	shell := exec.Command("bash", "-u", "-o", "pipefail")
 	shell.Dir = r.dir
 	shell.Env = append(os.Environ(), "PATH="+filepath.Dir(program)+":"+os.Getenv("PATH"))
@@ -134,8 +146,11 @@ func (r *reader) follow(b block) {
 			r.starts(b)
 		case "nginx", "caddy":
 			r.proxy(b, verb, rest)
+		case "site":
+			r.serveSite(rest)
+			continue
 		case "file":
-			if err := os.WriteFile(filepath.Join(r.dir, rest), []byte(b.text), 0o600); err != nil {
+			if err := os.WriteFile(filepath.Join(r.dir, rest), []byte(r.here(b.text)), 0o600); err != nil {
 				r.t.Fatal(err)
 			}
 		case "run":
@@ -161,15 +176,24 @@ func (r *reader) follow(b block) {
 	}
 }
 
+// here returns a text of the document with the addresses that the programs have here.
+func (r *reader) here(text string) string {
+	if r.addr != "" {
+		text = strings.NewReplacer("localhost:8000", r.addr, "127.0.0.1:8000", r.addr).Replace(text)
+	}
+	if r.site != "" {
+		text = strings.ReplaceAll(text, "localhost:8080", r.site)
+	}
+	return text
+}
+
 // run types a command and returns what it prints.
 func (r *reader) run(command string) string {
 	r.t.Helper()
 	if r.addr == "" {
 		r.addr = startIn(r.t, r.dir)
 	}
-	command = strings.ReplaceAll(command, "localhost:8000", r.addr)
-	command = strings.ReplaceAll(command, "127.0.0.1:8000", r.addr)
-	command = strings.NewReplacer("go run . ", "simple-oauth2 ", "./simple-oauth2 ", "simple-oauth2 ").Replace(command)
+	command = strings.NewReplacer("go run . ", "simple-oauth2 ", "./simple-oauth2 ", "simple-oauth2 ").Replace(r.here(command))
 	fmt.Fprintf(r.shell, "%s\necho; echo '%s'\n", command, endOfAnswer)
 	var said []string
 	for r.said.Scan() {
@@ -248,11 +272,22 @@ func (r *reader) proxy(b block, program, path string) {
 			text = "server {\nlisten " + s.addr + ";\n" + text + "}\n"
 		}
 		s.write("guarded.conf", text)
-		s.runNginx("")
+		s.runNginx("", "guarded.conf")
 	}
 	if status, _, body, _ := ask(&process{url: "http://" + s.addr}, path, "", nil); status != 200 || body != `{"status":"ok"}` {
 		r.t.Errorf("line %d: %s of %s is %d %s", b.line, path, program, status, body)
 	}
+}
+
+// serveSite runs nginx with an example that has a site.conf.
+func (r *reader) serveSite(folder string) {
+	r.t.Helper()
+	api := httptest.NewServer(http.FileServer(http.Dir(filepath.Join(r.dir, "api"))))
+	r.t.Cleanup(api.Close)
+	s := &stage{t: r.t, dir: r.t.TempDir(), addr: freeAddrs(r.t, 1)[0]}
+	s.copyExample(filepath.Join("..", folder), r.addr, strings.TrimPrefix(api.URL, "http://"))
+	s.runNginx("", "site.conf")
+	r.site = s.addr
 }
 
 // from wants the block's lines to be in a file, in order.

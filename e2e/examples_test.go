@@ -30,10 +30,10 @@ type stage struct {
 	hash, serviceHash string // of the users' password, and of that of items-service
 }
 
-// newStage starts the service and logs everybody in. It copies the example's
-// folder, so that the copy asks this service, passes requests on to backend and
-// listens at addr.
-func newStage(t *testing.T, folder, backend string) *stage {
+// newStage starts the service with args and logs everybody in. It copies the
+// example's folder, so that the copy asks this service, passes requests on to
+// backend and listens at addr.
+func newStage(t *testing.T, folder, backend string, args ...string) *stage {
 	t.Helper()
 	addrs := freeAddrs(t, 2)
 	s := &stage{t: t, dir: t.TempDir(), addr: addrs[1], tokens: make(map[string]string)}
@@ -46,29 +46,34 @@ func newStage(t *testing.T, folder, backend string) *stage {
 		}
 		*hash = strings.TrimSpace(string(out))
 	}
-	_, port, _ := net.SplitHostPort(s.addr)
-	files, err := filepath.Glob(filepath.Join(folder, "*"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("nothing in %s: %v", folder, err)
-	}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		here := strings.NewReplacer("127.0.0.1:8000", addrs[0], "127.0.0.1:9000", backend, "8080", port)
-		if err := os.WriteFile(filepath.Join(s.dir, filepath.Base(file)), []byte(here.Replace(string(text))), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	s.copyExample(folder, addrs[0], backend)
 	s.writeUsers(false)
 	s.service = &process{t: t, name: program, url: "http://" + addrs[0], log: filepath.Join(s.dir, "service.log"),
-		args: []string{"-addr", addrs[0], "-users", filepath.Join(s.dir, "users.json")}}
+		args: append(args, "-addr", addrs[0], "-users", filepath.Join(s.dir, "users.json"))}
 	s.start(s.service)
 	for _, name := range []string{"jane", "zoe", "bob", "alice"} {
 		s.tokens[name] = s.login(name)
 	}
 	return s
+}
+
+// copyExample copies the files of folder. The copies ask service, pass requests on
+// to backend, listen at addr and serve the files beside them.
+func (s *stage) copyExample(folder, service, backend string) {
+	s.t.Helper()
+	_, port, _ := net.SplitHostPort(s.addr)
+	files, err := filepath.Glob(filepath.Join(folder, "*"))
+	if err != nil || len(files) == 0 {
+		s.t.Fatalf("nothing in %s: %v", folder, err)
+	}
+	here := strings.NewReplacer("127.0.0.1:8000", service, "127.0.0.1:9000", backend, "8080", port, "/srv/site", s.dir)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.write(filepath.Base(file), here.Replace(string(text)))
+	}
 }
 
 // writeUsers writes users.json, in which jane is disabled or not.

@@ -81,8 +81,10 @@ func TestGateways(t *testing.T) {
 
 		inactive, broken int // the status for a disabled user, and the lowest one without the service
 	}{
-		{"../examples/nginx", func(s *stage) { s.runNginx("") }, nil, 403, 500},
-		{"testdata/nginx-introspection", func(s *stage) { s.runNginx("load_module /usr/lib/nginx/modules/ngx_http_js_module.so;\n") }, introspected, 401, 500},
+		{"../examples/nginx", func(s *stage) { s.runNginx("", "guarded.conf") }, nil, 403, 500},
+		{"testdata/nginx-introspection", func(s *stage) {
+			s.runNginx("load_module /usr/lib/nginx/modules/ngx_http_js_module.so;\n", "guarded.conf")
+		}, introspected, 401, 500},
 		{"../examples/caddy", func(s *stage) {
 			s.write("Caddyfile", "{\nadmin off\n}\n"+s.read("Caddyfile"))
 			s.run("env", "XDG_CONFIG_HOME="+s.dir, "XDG_DATA_HOME="+s.dir, "caddy", "run", "--adapter", "caddyfile", "--config", filepath.Join(s.dir, "Caddyfile"))
@@ -108,7 +110,7 @@ func TestGateways(t *testing.T) {
 			gateway.run(s)
 			s.checkIdentity(b, gateway.says)
 			s.checkPaths(b)
-			s.checkBody(b)
+			s.checkBody(b, "")
 			s.checkUpgrade(b)
 			s.checkTokens("/items/1", gateway.inactive, gateway.broken)
 			for _, r := range b.take() {
@@ -123,13 +125,14 @@ func TestGateways(t *testing.T) {
 // introspected is what a gateway knows from /introspect.
 var introspected = []string{"remote-user", "remote-scope"}
 
-// runNginx starts nginx, with more at the start of its configuration.
-func (s *stage) runNginx(more string) {
+// runNginx starts nginx with the example in file, and with more at the start of
+// its configuration.
+func (s *stage) runNginx(more, file string) {
 	var temporary strings.Builder
 	for _, name := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
 		temporary.WriteString(name + "_temp_path " + s.dir + ";\n")
 	}
-	s.write("nginx.conf", more+"events {}\nhttp {\naccess_log off;\n"+temporary.String()+"include guarded.conf;\n}\n")
+	s.write("nginx.conf", more+"events {}\nhttp {\ninclude /etc/nginx/mime.types;\naccess_log off;\n"+temporary.String()+"include "+file+";\n}\n")
 	s.run("nginx", "-p", s.dir, "-e", "stderr", "-c", "nginx.conf", "-g", "daemon off; master_process off; pid nginx.pid;")
 }
 
@@ -158,6 +161,21 @@ func (s *stage) write(name, text string) {
 	}
 }
 
+// forged is none and then each of the headers in which a client may say who it
+// is, and at last all of them.
+func forged() [][]string {
+	all := []string{"Connection: close"}
+	each := [][]string{nil}
+	for _, name := range []string{"Remote-User", "Remote-Name", "Remote-Email", "Remote-Scope"} {
+		for _, spelling := range []string{name, strings.ToLower(name), strings.ToUpper(name), strings.ReplaceAll(name, "-", "_"),
+			strings.ToLower(strings.ReplaceAll(name, "-", "_")), strings.ToUpper(strings.ReplaceAll(name, "-", "_"))} {
+			each = append(each, []string{spelling + ": admin"}, []string{spelling + ": ", spelling + ": admin"})
+			all = append(all, spelling+": admin")
+		}
+	}
+	return append(each, all)
+}
+
 // checkIdentity sends forged headers, on the guarded path and on the open one.
 func (s *stage) checkIdentity(b *backend, says []string) {
 	s.t.Helper()
@@ -165,16 +183,7 @@ func (s *stage) checkIdentity(b *backend, says []string) {
 	for _, known := range []map[string]string{jane, zoe} {
 		maps.DeleteFunc(known, func(name, _ string) bool { return says != nil && !slices.Contains(says, name) })
 	}
-	all := []string{"Connection: close"}
-	forged := [][]string{nil}
-	for _, name := range []string{"Remote-User", "Remote-Name", "Remote-Email", "Remote-Scope"} {
-		for _, spelling := range []string{name, strings.ToLower(name), strings.ToUpper(name), strings.ReplaceAll(name, "-", "_"),
-			strings.ToLower(strings.ReplaceAll(name, "-", "_")), strings.ToUpper(strings.ReplaceAll(name, "-", "_"))} {
-			forged = append(forged, []string{spelling + ": admin"}, []string{spelling + ": ", spelling + ": admin"})
-			all = append(all, spelling+": admin")
-		}
-	}
-	for _, headers := range append(forged, all) {
+	for _, headers := range forged() {
 		for _, tt := range []struct {
 			path, authorization string
 			want                map[string]string
@@ -230,8 +239,9 @@ func (s *stage) checkPaths(b *backend) {
 	}
 }
 
-// checkBody wants bodies to reach the backend unchanged.
-func (s *stage) checkBody(b *backend) {
+// checkBody wants bodies to reach the backend unchanged. The gateway has the
+// backend's paths under prefix.
+func (s *stage) checkBody(b *backend, prefix string) {
 	s.t.Helper()
 	large := strings.Repeat("0123456789abcdef", 20_000)
 	for _, tt := range []struct {
@@ -245,7 +255,7 @@ func (s *stage) checkBody(b *backend) {
 		{"in chunks", []string{"Transfer-Encoding: chunked"}, "4\r\na=b&\r\n3\r\nc=d\r\n0\r\n\r\n", "a=b&c=d"},
 	} {
 		for _, method := range []string{"POST", "PUT"} {
-			status, _, _ := s.send(method, "/items/1?q=1", append(slices.Clone(tt.headers), s.bearer("jane")), tt.body)
+			status, _, _ := s.send(method, prefix+"/items/1?q=1", append(slices.Clone(tt.headers), s.bearer("jane")), tt.body)
 			got := b.take()
 			if status != 200 || len(got) != 1 || got[0].method != method || got[0].uri != "/items/1?q=1" || got[0].body != tt.want {
 				s.t.Errorf("%s %s: %d, and %d requests reached the backend", method, tt.name, status, len(got))
