@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -10,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"sync"
 	"testing"
 
 	"github.com/zitadel/oidc/v3/pkg/client/rs"
@@ -39,7 +41,44 @@ var libraries = map[string]func(t *testing.T, origin, secret, token string) (tol
 	},
 	"authlib, client_secret_basic": authlib("client_secret_basic"),
 	"authlib, client_secret_post":  authlib("client_secret_post"),
+	"Rust's oauth2": func(t *testing.T, origin, secret, token string) (answer toldOfToken, err error) {
+		introspect, err := rustProgram()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command(introspect, origin, secret, token).Output()
+		if err != nil {
+			return answer, err
+		}
+		return answer, json.Unmarshal(out, &answer)
+	},
 }
+
+// rustProgram builds testdata/rust-introspect with Debian's cargo and crates.
+// What was compiled of the crates is kept for the next time.
+var rustProgram = sync.OnceValues(func() (string, error) {
+	folder, err := filepath.Abs("build/rust-introspect")
+	if err != nil {
+		return "", err
+	}
+	// A copy, since cargo writes a Cargo.lock beside the source.
+	source := filepath.Join(folder, "source")
+	if err := os.RemoveAll(source); err != nil {
+		return "", err
+	}
+	if err := os.CopyFS(source, os.DirFS("testdata/rust-introspect")); err != nil {
+		return "", err
+	}
+	target := filepath.Join(folder, "target")
+	build := exec.Command("timeout", "5m", "/usr/bin/cargo", "build", "--offline")
+	build.Dir = source
+	// The PATH leads to Debian's rustc, also where there is another of rustup.
+	build.Env = append(os.Environ(), "PATH=/usr/bin:/bin", "CARGO_HOME="+source, "CARGO_TARGET_DIR="+target)
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("cargo build: %v\n%s", err, out)
+	}
+	return filepath.Join(target, "debug/rust-introspect"), nil
+})
 
 // authlib is Debian's python3-authlib, with one way to authenticate.
 func authlib(way string) func(*testing.T, string, string, string) (toldOfToken, error) {
