@@ -40,6 +40,7 @@ import (
 	"simple-oauth2/internal/clientaddr"
 	"simple-oauth2/internal/clientauth"
 	"simple-oauth2/internal/cors"
+	"simple-oauth2/internal/form"
 	"simple-oauth2/internal/openapitest"
 	"simple-oauth2/internal/swaggerui"
 	"simple-oauth2/internal/tokens"
@@ -108,6 +109,7 @@ func newService(t testing.TB, usersJSON string) *service {
 		tokenTTL:  30 * time.Minute,
 		admission: admission.New(3, func() time.Time { return s.clock }),
 		clients:   &clientaddr.Clients{Proxies: clientaddr.Proxies{netip.MustParsePrefix("10.0.0.0/8")}, Log: log},
+		forms:     form.NewReader(),
 		log:       log,
 	}
 	s.auth.services = clientauth.New(log, s.auth.users.find, s.auth.users.authenticate, (*storedUser).client)
@@ -326,6 +328,7 @@ func TestEndpoints(t *testing.T) {
 	johndoe := `{"username":"johndoe","email":"johndoe@example.com","full_name":"John Doe","disabled":false}`
 
 	s := newService(t, testUsers())
+	succeeded := make(map[string]bool) // method and path of each request that got 200
 	for _, tt := range []struct {
 		name    string
 		request string // method and target
@@ -502,6 +505,9 @@ func TestEndpoints(t *testing.T) {
 			if w.Code != tt.status {
 				t.Errorf("status %d, want %d", w.Code, tt.status)
 			}
+			if w.Code == http.StatusOK {
+				succeeded[method+" "+r.URL.Path] = true
+			}
 			for name, value := range tt.headers {
 				if got := w.Header().Get(name); got != value {
 					t.Errorf("%s %q, want %q", name, got, value)
@@ -512,6 +518,11 @@ func TestEndpoints(t *testing.T) {
 				t.Errorf("body %s\nwant %s", got, tt.want)
 			}
 		})
+	}
+	for _, route := range routes(&auth{}, nil) {
+		if path := cmp.Or(route.Method, "GET") + " " + route.Path; !succeeded[path] {
+			t.Errorf("handlers_test.go: add rows to TestEndpoints for %s, one of them with status 200", path)
+		}
 	}
 	for _, secret := range []string{"secret", "hunter2", "staple", hashOf("secret")} {
 		if strings.Contains(s.log.String(), secret) {

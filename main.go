@@ -44,6 +44,7 @@ import (
 	"simple-oauth2/internal/cors"
 	"simple-oauth2/internal/envflag"
 	"simple-oauth2/internal/etcd"
+	"simple-oauth2/internal/form"
 	"simple-oauth2/internal/gateway"
 	"simple-oauth2/internal/healthcheck"
 	"simple-oauth2/internal/logs"
@@ -64,21 +65,18 @@ const (
 )
 
 // routes is the whole service: each path, and what its handler depends on.
-func routes(a *auth, docs []swaggerui.Page) []router.Route {
+func routes(a *auth, pages []swaggerui.Page) []router.Route {
 	list := []router.Route{
-		a.protocol("POST", tokenPath, depends(passwordForm, a.login)),
+		a.protocol("POST", tokenPath, depends(a.passwordForm, a.login)),
 		a.resource("GET", "/users/me", depends(a.currentActiveUser, readUsersMe)),
-		a.protocol("POST", "/revoke", depends(tokenForm, a.revoke)),
+		a.protocol("POST", "/revoke", depends(a.tokenForm, a.revoke)),
 		a.protocol("POST", "/introspect", depends(a.tokenInQuestion, a.introspect)),
 		{Path: guardPath, Handler: gateway.Handler(a.handler(depends(a.guarded, tellGateway), false))},
 		a.resource("GET", "/healthz", depends(a.storeStatus, healthz)),
 		a.resource("GET", "/livez", func(w http.ResponseWriter, r *http.Request) error { return healthz(w, r, "") }),
 	}
-	for _, page := range docs {
-		list = append(list, a.resource("GET", page.Path, func(w http.ResponseWriter, r *http.Request) error {
-			page.ServeHTTP(w, r)
-			return nil
-		}))
+	for _, page := range pages {
+		list = append(list, a.resource("GET", page.Path, page.Answer))
 	}
 	return list
 }
@@ -104,8 +102,8 @@ func healthz(w http.ResponseWriter, _ *http.Request, lacks string) error {
 }
 
 // newHandler answers the routes, and any other path with an httpError.
-func newHandler(a *auth, docs []swaggerui.Page) http.Handler {
-	return a.admission.Notice(tokenPath, router.New(a.handler(errNotFound.answer, false), routes(a, docs)))
+func newHandler(a *auth, pages []swaggerui.Page) http.Handler {
+	return a.admission.Notice(tokenPath, router.New(a.handler(errNotFound.answer, false), routes(a, pages)))
 }
 
 // config is what the flags and the environment say.
@@ -191,6 +189,7 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 		now:       time.Now,
 		admission: admission.New(cfg.maxFailures, time.Now),
 		clients:   &clientaddr.Clients{Proxies: cfg.proxies, Log: log},
+		forms:     form.NewReader(),
 		log:       log,
 
 		introspected: counts.Introspected,
@@ -218,7 +217,10 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 	case cfg.etcd.On():
 		a.tokens, err = etcd.New(ctx, cfg.etcd, log)
 	}
-	if err = cmp.Or(err, counts.Listen(log)); err != nil {
+	if err == nil {
+		err = counts.Listen(log)
+	}
+	if err != nil {
 		return err
 	}
 	a.tokens = counts.Tokens(a.tokens)

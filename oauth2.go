@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -34,6 +32,7 @@ type auth struct {
 	now       func() time.Time
 	admission *admission.Admission
 	clients   *clientaddr.Clients
+	forms     *form.Reader
 	services  *clientauth.Clients[*storedUser]
 	log       *slog.Logger
 
@@ -177,8 +176,8 @@ type passwordRequestForm struct {
 // passwordForm reads the passwordRequestForm, only from the body. grant_type may be
 // absent, as in FastAPI's form; the client may name itself in a Basic header
 // instead (RFC 6749 2.3.1).
-func passwordForm(r *http.Request) (passwordRequestForm, error) {
-	fields, err := readForm(r, "grant_type", "username", "password", "scope", "client_id", "client_secret")
+func (a *auth) passwordForm(r *http.Request) (passwordRequestForm, error) {
+	fields, err := a.readForm(r, "grant_type", "username", "password", "scope", "client_id", "client_secret")
 	if err != nil {
 		return passwordRequestForm{}, err
 	}
@@ -236,12 +235,9 @@ func (a *auth) login(w http.ResponseWriter, r *http.Request, request passwordReq
 	return nil
 }
 
-// issue makes a token of 32 random bytes, in base64url. Only its hash is stored.
+// issue makes a token. Only its hash is stored.
 func (a *auth) issue(ctx context.Context, user *storedUser, scope string) (string, error) {
-	random := make([]byte, 32)
-	rand.Read(random)
-	token := base64.RawURLEncoding.EncodeToString(random)
-	now := a.now()
+	token, now := tokens.New(), a.now()
 	return token, a.tokens.Put(ctx, tokens.KeyOf(token), &tokens.Record{
 		Username:   tokens.Share(user.Username),
 		Scope:      tokens.Share(scope),
@@ -255,8 +251,8 @@ func (a *auth) issue(ctx context.Context, user *storedUser, scope string) (strin
 
 // tokenForm reads the form of RFC 7009 2.1 and RFC 7662 2.1. token_type_hint is not
 // needed, as there is one type. Only POST /introspect uses the client's fields.
-func tokenForm(r *http.Request) (form.Fields, error) {
-	fields, err := readForm(r, "token", "token_type_hint", "client_id", "client_secret")
+func (a *auth) tokenForm(r *http.Request) (form.Fields, error) {
+	fields, err := a.readForm(r, "token", "token_type_hint", "client_id", "client_secret")
 	if err != nil {
 		return nil, err
 	}
@@ -288,7 +284,7 @@ func (a *auth) revoke(w http.ResponseWriter, r *http.Request, fields form.Fields
 // is: with client credentials of a user who may hold the scope introspect, with a
 // bearer token that has the scope, or with the token itself as the bearer token.
 func (a *auth) tokenInQuestion(r *http.Request) (string, error) {
-	fields, err := tokenForm(r)
+	fields, err := a.tokenForm(r)
 	if err != nil {
 		return "", err
 	}
@@ -356,7 +352,7 @@ func errInsufficientScope(scopes ...string) *httpError {
 // errRefused returns the answer to wrong client credentials, and to a login or a
 // client that admission refused.
 func errRefused(err error) error {
-	if err == clientauth.ErrWrong {
+	if errors.Is(err, clientauth.ErrWrong) {
 		return errInvalidClient
 	}
 	refused, ok := errors.AsType[*admission.Refused](err)
@@ -377,8 +373,8 @@ func errUnprocessable(code string, faults ...form.Fault) *httpError {
 }
 
 // readForm reads the form in r's body; a field that was not sent is empty.
-func readForm(r *http.Request, names ...string) (form.Fields, error) {
-	fields, err := form.Parse(r, 64<<10, names...)
+func (a *auth) readForm(r *http.Request, names ...string) (form.Fields, error) {
+	fields, err := a.forms.Parse(r, 64<<10, names...)
 	_, tooLarge := errors.AsType[*http.MaxBytesError](err)
 	switch fault, ok := errors.AsType[form.Fault](err); {
 	case tooLarge:
@@ -395,25 +391,25 @@ func readForm(r *http.Request, names ...string) (form.Fields, error) {
 func (e *httpError) Error() string { return fmt.Sprint(e.Detail) }
 
 // resource is a route whose errors have only FastAPI's detail.
-func (a *auth) resource(method, path string, run endpoint) router.Route {
-	return router.Route{Method: method, Path: path, Handler: a.handler(run, false), NotAllowed: a.handler(errMethodNotAllowed.answer, false)}
+func (a *auth) resource(method, path string, e endpoint) router.Route {
+	return router.Route{Method: method, Path: path, Handler: a.handler(e, false), NotAllowed: a.handler(errMethodNotAllowed.answer, false)}
 }
 
 // protocol is a route of OAuth 2.0 itself: its answers must not be stored
 // (RFC 6749 5.1), and its errors have error and error_description (5.2) as well
 // as FastAPI's detail, since client libraries need them.
-func (a *auth) protocol(method, path string, run endpoint) router.Route {
-	return router.Route{Method: method, Path: path, Handler: a.handler(run, true), NotAllowed: a.handler(errMethodNotAllowed.answer, true)}
+func (a *auth) protocol(method, path string, e endpoint) router.Route {
+	return router.Route{Method: method, Path: path, Handler: a.handler(e, true), NotAllowed: a.handler(errMethodNotAllowed.answer, true)}
 }
 
 // handler runs an endpoint. It is the one place where an error becomes an
 // answer.
-func (a *auth) handler(run endpoint, protocol bool) http.Handler {
+func (a *auth) handler(e endpoint, protocol bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if protocol {
 			answer.NoStore(w.Header())
 		}
-		if err := run(w, r); err != nil {
+		if err := e(w, r); err != nil {
 			a.writeError(w, err, protocol)
 		}
 	})

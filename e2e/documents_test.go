@@ -425,3 +425,54 @@ func TestLinks(t *testing.T) {
 		}
 	}
 }
+
+// TestNames wants what the guides name to be in the program and its tests, and
+// each metric and each line of the log that an operator may look for to be in a
+// guide.
+func TestNames(t *testing.T) {
+	read := func(pattern string) string {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all strings.Builder
+		for _, name := range files {
+			text, _ := os.ReadFile(name)
+			all.Write(text)
+		}
+		return all.String()
+	}
+	program := read("../*.go") + read("../internal/*/*.go") + read("*.go") + read("../internal/*/*/*.go")
+	guides := read("../guide/*.md")
+	for _, name := range regexp.MustCompile(`\bTest[A-Z]\w+`).FindAllString(guides, -1) {
+		if !strings.Contains(program, "func "+name) {
+			t.Errorf("a guide names %s, which is no test", name)
+		}
+	}
+	metric := regexp.MustCompile(`\b(simple_oauth2|go)_[a-z0-9_]+\b`)
+	for _, name := range metric.FindAllString(guides, -1) {
+		if !strings.Contains(read("../internal/metrics/text.go"), `"`+name+`"`) {
+			t.Errorf("a guide names %s, which is no metric", name)
+		}
+	}
+	for _, name := range metric.FindAllString(read("../internal/metrics/text.go"), -1) {
+		if !strings.Contains(guides, "`"+name+"`") {
+			t.Errorf("no guide names the metric %s", name)
+		}
+	}
+	lines := regexp.MustCompile("(?s)\\| line \\| level .*?\n\n").FindString(guides)
+	for _, row := range regexp.MustCompile("(?m)^\\| (`.*?`) \\| (?:info|warning|error) \\|").FindAllStringSubmatch(lines, -1) {
+		for _, quoted := range strings.Split(row[1], ", `") {
+			line, _, _ := strings.Cut(strings.Trim(quoted, "`"), "…")
+			if what, rest, ok := strings.Cut(line, " could not"); ok { // the watcher's, for each of its files
+				line = what
+				if !strings.Contains(program, `" could not`+strings.TrimRight(rest, " ,")) {
+					t.Errorf("a guide names the line %q", quoted)
+				}
+			}
+			if !strings.Contains(program, `"`+strings.TrimRight(line, " ,")) {
+				t.Errorf("a guide names the line %q, which nothing logs", quoted)
+			}
+		}
+	}
+}

@@ -47,6 +47,7 @@ func TestAddAnEndpoint(t *testing.T) {
 		paths    = `"paths": {` + "\n"
 		schemas  = `"schemas": {` + "\n"
 		scopes   = `"scopes": {`
+		row      = "\t\t// GET /users/me\n"
 		endpoint = `"/users/me/items": {"get": {
 			"operationId": "read_own_items", "summary": "Read Own Items", "security": [{"OAuth2PasswordBearer": ["items:list"]}],
 			"responses": {
@@ -75,7 +76,11 @@ func readOwnItems(w http.ResponseWriter, _ *http.Request, user currentUser) erro
 		{"what the description refers to", func() {
 			edit("docs/openapi.json", schemas, schemas+`"Items": {"type": "array", "items": {"type": "object", "properties": {"item_id": {"type": "string"}, "owner": {"type": "string"}}}},`+"\n")
 		}, `docs/openapi\.json:\d+: GET /users/me/items needs the scope "items:list": add "items:list": "what it allows" to the "scopes" of OAuth2PasswordBearer`},
-		{"its scope", func() { edit("docs/openapi.json", scopes, scopes+`"items:list": "list items", `) }, ""},
+		{"its scope", func() { edit("docs/openapi.json", scopes, scopes+`"items:list": "list items", `) },
+			`handlers_test\.go: add rows to TestEndpoints for GET /users/me/items, one of them with status 200`},
+		{"its rows", func() {
+			edit("handlers_test.go", row, "\t\t{\"items\", \"GET /users/me/items\", \"\", \"\", \"Bearer {johndoe}\", 200, nil, `[{\"item_id\":\"Foo\",\"owner\":\"johndoe\"}]`},\n"+row)
+		}, ""},
 	} {
 		step.edit()
 		test := exec.Command("go", "test", "-run", "TestDescription|TestEndpoints", ".")

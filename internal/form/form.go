@@ -81,7 +81,7 @@ const maxOthers = 1000
 // too long, or a file; an *http.MaxBytesError for a body of more than limit
 // bytes; or ErrBusy. The fault names a field only if the caller did: any other
 // name is text from the client.
-func Parse(r *http.Request, limit int64, names ...string) (Fields, error) {
+func (f *Reader) Parse(r *http.Request, limit int64, names ...string) (Fields, error) {
 	mediaType, params := r.Header.Get("Content-Type"), map[string]string(nil)
 	if mediaType != urlencoded {
 		var err error
@@ -102,7 +102,7 @@ func Parse(r *http.Request, limit int64, names ...string) (Fields, error) {
 	default:
 		return nil, nil
 	}
-	text, done, err := read(r, limit)
+	text, done, err := f.read(r, limit)
 	defer done()
 	if err != nil {
 		return nil, broken(err)

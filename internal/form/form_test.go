@@ -29,7 +29,7 @@ func parse(kind, body string) (form.Fields, error) {
 	if kind != "" {
 		r.Header.Set("Content-Type", kind)
 	}
-	return form.Parse(r, limit, "username", "password")
+	return form.NewReader().Parse(r, limit, "username", "password")
 }
 
 func TestParse(t *testing.T) {
@@ -127,12 +127,12 @@ func TestBody(t *testing.T) {
 		return r
 	}
 	r := request(io.MultiReader(strings.NewReader("a="), strings.NewReader("1")))
-	if fields, err := form.Parse(r, limit, "a"); r.ContentLength >= 0 || fields.Get("a") != "1" || err != nil {
+	if fields, err := form.NewReader().Parse(r, limit, "a"); r.ContentLength >= 0 || fields.Get("a") != "1" || err != nil {
 		t.Errorf("of unknown length: %q, %v", fields, err)
 	}
 	r = request(strings.NewReader("a=1"))
 	r.ContentLength = 10
-	if fields, err := form.Parse(r, limit, "a"); fields != nil || err == nil {
+	if fields, err := form.NewReader().Parse(r, limit, "a"); fields != nil || err == nil {
 		t.Errorf("cut short: %q, %v", fields, err)
 	}
 	for n, want := range map[int]error{1000: nil, 1001: form.Fault{Type: "value_error", Loc: []string{"body"}, Msg: "Malformed form"}} {
@@ -140,7 +140,7 @@ func TestBody(t *testing.T) {
 		for i := range n {
 			body += "&x" + strconv.Itoa(i)
 		}
-		if _, err := form.Parse(request(strings.NewReader(body)), 64<<10, "a"); fmt.Sprint(err) != fmt.Sprint(want) {
+		if _, err := form.NewReader().Parse(request(strings.NewReader(body)), 64<<10, "a"); fmt.Sprint(err) != fmt.Sprint(want) {
 			t.Errorf("of %d fields that are not asked for: %v, want %v", n, err, want)
 		}
 	}
@@ -152,7 +152,7 @@ func TestHangUp(t *testing.T) {
 	for _, body := range []string{"a=1", "a=" + strings.Repeat("1", 1000)} {
 		ended := make(chan struct{})
 		server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-			if _, err := form.Parse(r, 1<<20, "a"); err != nil {
+			if _, err := form.NewReader().Parse(r, 1<<20, "a"); err != nil {
 				t.Error(err)
 			}
 			<-r.Context().Done()
@@ -177,7 +177,7 @@ func FuzzURLEncoded(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body string) {
 		r := httptest.NewRequest("POST", "/", strings.NewReader(body))
 		r.Header.Set("Content-Type", urlencoded)
-		fields, err := form.Parse(r, 1<<20, "a", "b")
+		fields, err := form.NewReader().Parse(r, 1<<20, "a", "b")
 		values, wrong := url.ParseQuery(body)
 		twice, others := false, 0
 		for name, list := range values {

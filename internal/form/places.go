@@ -16,22 +16,26 @@ const (
 	patience = 5 * time.Second
 )
 
-// places are the buffers in which large forms are read: no more than these at a
-// time, whatever is sent and however slowly. They are given out in the order in
-// which they were requested.
-var places = newPlaces()
+// Reader reads forms. Make one with NewReader.
+type Reader struct {
+	// places are the buffers in which large forms are read: no more than these at a
+	// time, whatever is sent and however slowly. They are given out in the order in
+	// which they were asked for.
+	places chan *bytes.Buffer
+}
 
-func newPlaces() chan *bytes.Buffer {
-	places := make(chan *bytes.Buffer, 32)
-	for range cap(places) {
-		places <- new(bytes.Buffer)
+// NewReader returns a Reader with 32 places.
+func NewReader() *Reader {
+	f := &Reader{places: make(chan *bytes.Buffer, 32)}
+	for range cap(f.places) {
+		f.places <- new(bytes.Buffer)
 	}
-	return places
+	return f
 }
 
 // read returns the body, and a function to call when it is no longer needed. The
 // error may be an *http.MaxBytesError or ErrBusy.
-func read(r *http.Request, limit int64) (text []byte, done func(), err error) {
+func (f *Reader) read(r *http.Request, limit int64) (text []byte, done func(), err error) {
 	body := http.MaxBytesReader(nil, r.Body, limit)
 	if length := r.ContentLength; length >= 0 && length <= small {
 		text = make([]byte, length) // net/http ends the body there
@@ -48,10 +52,10 @@ func read(r *http.Request, limit int64) (text []byte, done func(), err error) {
 	late := time.NewTimer(patience)
 	defer late.Stop()
 	select {
-	case place := <-places:
+	case place := <-f.places:
 		place.Write(head.Bytes())
 		_, err = place.ReadFrom(body)
-		return place.Bytes(), func() { place.Reset(); places <- place }, err
+		return place.Bytes(), func() { place.Reset(); f.places <- place }, err
 	case <-late.C:
 		return nil, func() {}, ErrBusy
 	case <-r.Context().Done():

@@ -1,7 +1,6 @@
 package form
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"net/http"
@@ -34,12 +33,11 @@ func TestPlaces(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				defer func(before chan *bytes.Buffer) { places = before }(places)
-				places = newPlaces() // of this bubble
+				reader := NewReader()
 				var slow []*io.PipeWriter
-				for range cap(places) {
+				for range cap(reader.places) {
 					body, sender := io.Pipe()
-					go Parse(post(body), 64<<10)
+					go reader.Parse(post(body), 64<<10)
 					io.WriteString(sender, strings.Repeat("x", small+1))
 					slow = append(slow, sender)
 				}
@@ -47,7 +45,7 @@ func TestPlaces(t *testing.T) {
 				parse := func(took time.Duration, want error) {
 					t.Helper()
 					began := time.Now()
-					fields, err := Parse(post(strings.NewReader("name=jane&x="+strings.Repeat("x", tt.bytes-len("name=jane&x=")))), 64<<10, "name")
+					fields, err := reader.Parse(post(strings.NewReader("name=jane&x="+strings.Repeat("x", tt.bytes-len("name=jane&x=")))), 64<<10, "name")
 					if !errors.Is(err, want) || err == nil && fields.Get("name") != "jane" || time.Since(began) != took {
 						t.Errorf("%q, %v after %v; want %v after %v", fields, err, time.Since(began), want, took)
 					}
@@ -58,8 +56,8 @@ func TestPlaces(t *testing.T) {
 				}
 				synctest.Wait()
 				parse(0, nil)
-				if len(places) != cap(places) {
-					t.Errorf("%d places were not given back", cap(places)-len(places))
+				if len(reader.places) != cap(reader.places) {
+					t.Errorf("%d places were not given back", cap(reader.places)-len(reader.places))
 				}
 			})
 		})
@@ -75,7 +73,7 @@ func TestLongest(t *testing.T) {
 		{"not asked for", "a=x&c=" + strings.Repeat("x", 4*longest), ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := Parse(post(strings.NewReader(tt.form)), 64<<10, "a", "b")
+			_, err := NewReader().Parse(post(strings.NewReader(tt.form)), 64<<10, "a", "b")
 			if err == nil && tt.err != "" || err != nil && err.Error() != tt.err {
 				t.Errorf("error %v, want %s", err, tt.err)
 			}

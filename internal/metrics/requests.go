@@ -27,12 +27,12 @@ func (m *Metrics) Requests(next http.Handler) http.Handler {
 	}
 	m.requests.recorders.New = func() any { return new(recorder) }
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		recorder := m.requests.recorders.Get().(*recorder)
-		recorder.ResponseWriter, recorder.status = w, http.StatusOK
-		next.ServeHTTP(recorder, r)
-		m.requests.of(r.Pattern)[recorder.status-100].Add(1)
-		recorder.ResponseWriter = nil
-		m.requests.recorders.Put(recorder)
+		recorded := m.requests.recorders.Get().(*recorder)
+		recorded.ResponseWriter, recorded.status = w, http.StatusOK
+		next.ServeHTTP(recorded, r)
+		m.requests.of(r.Pattern)[recorded.status-100].Add(1)
+		recorded.ResponseWriter = nil
+		m.requests.recorders.Put(recorded)
 	})
 }
 

@@ -103,7 +103,7 @@ func (t *text) answers(name string, counts map[int]int64, results map[string][]i
 // writeTo writes all metrics.
 func (m *Metrics) writeTo(w io.Writer) {
 	var t text
-	requests := m.requests.byRoute()
+	byRoute := m.requests.byRoute()
 
 	name := "simple_oauth2_logins_total"
 	t.family(name, "counter", "Logins by result: ok; wrong username or password (wrong); refused for guessing (guessing) or because too many were waiting (busy); the client hung up (gone); the token could not be stored (unavailable).")
@@ -120,16 +120,16 @@ func (m *Metrics) writeTo(w io.Writer) {
 	name = "simple_oauth2_introspections_total"
 	t.family(name, "counter", "Introspections by result: the token is active or inactive; the client may not ask (refused), or has sent too many wrong secrets (guessing); the request is malformed; too many password checks were waiting, or the store cannot be reached (unavailable).")
 	t.results(name, &m.introspections, active, inactive)
-	t.answers(name, requests["/introspect"], map[string][]int{"refused": {401, 403}, "guessing": {429}, "malformed": {400, 405, 413, 415, 422}, "unavailable": {503}})
+	t.answers(name, byRoute["/introspect"], map[string][]int{"refused": {401, 403}, "guessing": {429}, "malformed": {400, 405, 413, 415, 422}, "unavailable": {503}})
 	name = "simple_oauth2_auth_total"
 	t.family(name, "counter", "Requests of gateways to /auth by result: the client's request may pass (passed); it has no live token (unauthenticated); its user is disabled or a scope is missing (forbidden); the store cannot be reached (unavailable).")
-	t.answers(name, requests["/auth"], map[string][]int{"passed": {200}, "unauthenticated": {401}, "forbidden": {403}, "unavailable": {503}})
+	t.answers(name, byRoute["/auth"], map[string][]int{"passed": {200}, "unauthenticated": {401}, "forbidden": {403}, "unavailable": {503}})
 
 	name = "simple_oauth2_requests_total"
 	t.family(name, "counter", "Requests by route and status; the route other stands for those that match no route.")
-	for _, route := range slices.Sorted(maps.Keys(requests)) {
-		for _, status := range slices.Sorted(maps.Keys(requests[route])) {
-			t.sample(name, float64(requests[route][status]), "route", route, "status", strconv.Itoa(status))
+	for _, route := range slices.Sorted(maps.Keys(byRoute)) {
+		for _, status := range slices.Sorted(maps.Keys(byRoute[route])) {
+			t.sample(name, float64(byRoute[route][status]), "route", route, "status", strconv.Itoa(status))
 		}
 	}
 

@@ -77,6 +77,12 @@ type Page struct {
 	http.Handler
 }
 
+// Answer is ServeHTTP for a router whose handlers may return an error.
+func (p Page) Answer(w http.ResponseWriter, r *http.Request) error {
+	p.ServeHTTP(w, r)
+	return nil
+}
+
 // Pages returns the pages of the documentation, or none if it is off. The files
 // come from own's folder docs. Each time openapi.json is requested, the scopes
 // that scopes returns are added to its own, so that the page can offer them. So

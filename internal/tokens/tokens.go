@@ -4,7 +4,9 @@ package tokens
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"flag"
 	"iter"
@@ -15,6 +17,13 @@ import (
 
 	"simple-oauth2/internal/background"
 )
+
+// New returns a token that nobody can guess: 32 random bytes, in base64url.
+func New() string {
+	random := make([]byte, 32)
+	rand.Read(random)
+	return base64.RawURLEncoding.EncodeToString(random)
+}
 
 // A Key is the SHA-256 of a token.
 type Key [sha256.Size]byte
