@@ -1,6 +1,7 @@
 package form
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -51,6 +52,13 @@ func TestPlaces(t *testing.T) {
 					}
 				}
 				parse(tt.took, tt.err)
+				ctx, hangUp := context.WithTimeout(t.Context(), time.Second)
+				began := time.Now()
+				reader.Parse(post(strings.NewReader(strings.Repeat("x", small+1))).WithContext(ctx), 64<<10)
+				if waited := time.Since(began); waited != time.Second {
+					t.Errorf("one who hangs up after a second waits %v", waited)
+				}
+				hangUp()
 				for _, sender := range slow {
 					sender.Close()
 				}

@@ -67,10 +67,13 @@ func TestNew(t *testing.T) {
 		{"dots are not tidied", "POST", "/users/../token", 404, "not found", "", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			w := httptest.NewRecorder()
-			handler.ServeHTTP(w, httptest.NewRequest(tt.method, tt.target, nil))
+			w, r := httptest.NewRecorder(), httptest.NewRequest(tt.method, tt.target, nil)
+			handler.ServeHTTP(w, r)
 			if w.Code != tt.status || w.Body.String() != tt.body || w.Header().Get("Location") != tt.location || w.Header().Get("Allow") != tt.allow {
 				t.Errorf("%d %q, Location %q, Allow %q", w.Code, w.Body, w.Header().Get("Location"), w.Header().Get("Allow"))
+			}
+			if answered := tt.status == 200 || tt.status == 405; (r.Pattern != "") != answered || tt.body == "auth" && r.Pattern != "/auth" {
+				t.Errorf("pattern %q", r.Pattern)
 			}
 			if tt.location == "" {
 				return

@@ -3,6 +3,7 @@ package usersfile_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -192,5 +193,13 @@ func TestWarnOfWeak(t *testing.T) {
 		if got := log.String(); strings.Count(got, "\n") != min(tt.weak, 1) || !strings.Contains(got, tt.want) {
 			t.Errorf("%d: %q, want %s", tt.weak, got, tt.want)
 		}
+	}
+}
+
+func TestParseStops(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	if _, err := usersfile.Parse(ctx, []byte(`{"jane": {"hashed_password": "`+hash+`"}}`)); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
 	}
 }
