@@ -253,8 +253,6 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	var err error
 	switch {
 	case len(os.Args) > 1 && os.Args[1] == "hash":
@@ -262,6 +260,8 @@ func main() {
 	case len(os.Args) > 1 && strings.TrimLeft(os.Args[1], "-") == "version":
 		fmt.Println(version.Line())
 	default:
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		context.AfterFunc(ctx, stop) // a second signal ends the program at once
 		err = run(ctx, os.Args[1:], os.Getenv, os.Stderr)
 	}
 	if err != nil {

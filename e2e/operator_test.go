@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bufio"
 	"io"
 	"net/http"
 	"net/url"
@@ -14,7 +15,8 @@ import (
 	"time"
 )
 
-// TestHashOnTerminal types a password at a terminal, and pipes one.
+// TestHashOnTerminal types a password into a terminal, pipes one, and gives up
+// with Ctrl-C.
 func TestHashOnTerminal(t *testing.T) {
 	hash := regexp.MustCompile(`\$2a\$04\$[./A-Za-z0-9]{53}\r?\n`)
 	terminal := exec.Command("script", "-qec", program+" hash -cost 4", "/dev/null")
@@ -28,6 +30,30 @@ func TestHashOnTerminal(t *testing.T) {
 	out, err = piped.CombinedOutput()
 	if err != nil || !regexp.MustCompile("^"+hash.String()+"$").Match(out) {
 		t.Errorf("from a pipe: %v\n%s", err, out)
+	}
+	for name, typed := range map[string]string{"Ctrl-C": "secr\x03", "Ctrl-C at once": "\x03"} {
+		terminal := exec.Command("timeout", "10", "script", "-qec", program+" hash -cost 4", "/dev/null")
+		keys, err := terminal.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		shown, err := terminal.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := terminal.Start(); err != nil {
+			t.Fatal(err)
+		}
+		screen := bufio.NewReader(shown)
+		if _, err := screen.ReadString('\n'); err != nil { // it waits for the password
+			t.Fatal(err)
+		}
+		io.WriteString(keys, typed)
+		rest, _ := io.ReadAll(screen) // until the program ends
+		if err := terminal.Wait(); terminal.ProcessState.ExitCode() != 128+2 || hash.Match(rest) {
+			t.Errorf("%s: %v, exit code %d\n%s", name, err, terminal.ProcessState.ExitCode(), rest)
+		}
+		keys.Close()
 	}
 }
 
