@@ -32,7 +32,6 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 	"time"
 
@@ -257,7 +256,7 @@ func main() {
 	switch {
 	case len(os.Args) > 1 && os.Args[1] == "hash":
 		err = usersfile.Hash(os.Args[2:], os.Stdin, os.Stdout, os.Stderr)
-	case len(os.Args) > 1 && strings.TrimLeft(os.Args[1], "-") == "version":
+	case version.Asked(os.Args[1:]):
 		fmt.Println(version.Line())
 	default:
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"runtime"
 	"runtime/debug"
+	"slices"
 )
 
 // Get returns the version of this program, or "(devel)" if the build has none.
@@ -35,6 +36,16 @@ func of(info *debug.BuildInfo) string {
 	default:
 		return revision
 	}
+}
+
+// Asked says whether arguments ask for the version: with -version anywhere among
+// the flags, as one adds it to a command that is there already, or with the word
+// version alone.
+func Asked(args []string) bool {
+	if end := slices.Index(args, "--"); end >= 0 {
+		args = args[:end]
+	}
+	return slices.Contains(args, "-version") || slices.Contains(args, "--version") || len(args) == 1 && args[0] == "version"
 }
 
 // Line returns what -version prints.

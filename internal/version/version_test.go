@@ -2,6 +2,7 @@ package version
 
 import (
 	"runtime/debug"
+	"strings"
 	"testing"
 )
 
@@ -26,5 +27,29 @@ func TestOf(t *testing.T) {
 				t.Errorf("%s, want %s", got, tt.want)
 			}
 		})
+	}
+}
+
+func TestAsked(t *testing.T) {
+	for _, tt := range []struct {
+		args string
+		want bool
+	}{
+		{"-version", true},
+		{"--version", true},
+		{"version", true},
+		{"-addr :1 -version", true},
+		{"-version -addr :1", true},
+		{"-docs=false --version", true},
+		{"healthcheck -version", true},
+		{"", false},
+		{"-addr :1", false},
+		{"-users version", false},
+		{"-addr :1 -- -version", false},
+		{"-versions", false},
+	} {
+		if got := Asked(strings.Fields(tt.args)); got != tt.want {
+			t.Errorf("%q: %v, want %v", tt.args, got, tt.want)
+		}
 	}
 }
