@@ -44,7 +44,11 @@ func (c *Config) password() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("OAUTH2_ETCD_PASSWORD_FILE: %w", err)
 	}
-	return strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r"), nil
+	password := strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
+	if password == "" { // etcd would say no more than that it is wrong
+		return "", fmt.Errorf("OAUTH2_ETCD_PASSWORD_FILE: %s is empty", c.PasswordFile)
+	}
+	return password, nil
 }
 
 // tls reads the files for the connections to etcd. Its error names the flag.

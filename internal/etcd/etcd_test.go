@@ -540,6 +540,10 @@ func TestNew(t *testing.T) {
 	if err := os.WriteFile(garbage, []byte("garbage"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	empty, line := filepath.Join(dir, "empty"), filepath.Join(dir, "line")
+	if err := errors.Join(os.WriteFile(empty, nil, 0o600), os.WriteFile(line, []byte("\r\n"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
 	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "<html>") }))
 	defer page.Close()
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "{}") }))
@@ -561,6 +565,8 @@ func TestNew(t *testing.T) {
 		{"authority garbage", Config{Endpoints: "https://a", CA: garbage}, "-etcd-ca: no certificate in " + garbage},
 		{"certificate garbage", Config{Endpoints: "https://a", Cert: cert, Key: garbage}, "-etcd-cert " + cert + " and -etcd-key " + garbage + ": tls: "},
 		{"certificates and no TLS", Config{Endpoints: "http://a", CA: cert}, "-etcd-ca, -etcd-cert and -etcd-key need an https endpoint"},
+		{"password file empty", Config{Endpoints: "http://a", User: "u", PasswordFile: empty}, "OAUTH2_ETCD_PASSWORD_FILE: " + empty + " is empty"},
+		{"password file with an empty line", Config{Endpoints: "http://a", User: "u", PasswordFile: line}, "OAUTH2_ETCD_PASSWORD_FILE: " + line + " is empty"},
 		{"a page", Config{Endpoints: page.URL}, "-etcd " + page.URL + ": invalid character '<'"},
 		{"another service", Config{Endpoints: other.URL}, "-etcd " + other.URL + ": HTTP status 200, is this etcd?"},
 		{"nothing there", Config{Endpoints: "http://127.0.0.1:1," + nothing.URL}, "-etcd " + nothing.URL + ": HTTP status 404, is this etcd?"},
