@@ -34,6 +34,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"time"
 
@@ -123,6 +124,9 @@ func (s *Store) load(name string) error {
 	}
 	if s.path, err = filepath.Abs(s.path); err != nil {
 		return err
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 && runtime.GOOS != "windows" { // created by somebody else
+		s.log.Warn("others than its owner may use the tokens file", "file", s.path, "mode", fmt.Sprintf("%#o", mode))
 	}
 	if s.lock, err = openLock(s.path + ".lock"); err != nil {
 		return err

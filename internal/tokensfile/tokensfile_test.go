@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -187,6 +188,41 @@ func TestWhatIsInTheFile(t *testing.T) {
 	for _, name := range []string{name, name + ".lock"} {
 		if info, err := os.Stat(name); err != nil || info.Mode().Perm() != 0o600 && runtime.GOOS != "windows" {
 			t.Errorf("%s: mode %v, %v", name, info.Mode(), err)
+		}
+	}
+}
+
+// TestMode wants a warning of a file that was there and is not its owner's alone.
+func TestMode(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has no such modes")
+	}
+	for _, tt := range []struct {
+		mode os.FileMode // 0: no file is there
+		want string
+	}{
+		{0, ""},
+		{0o600, ""},
+		{0o640, "mode=0640"},
+		{0o604, "mode=0604"},
+		{0o622, "mode=0622"},
+		{0o700, ""},
+	} {
+		name := filepath.Join(folder(t), "tokens")
+		if tt.mode != 0 {
+			if err := errors.Join(os.WriteFile(name, nil, 0o600), os.Chmod(name, tt.mode)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, log := open(t, name)
+		var got []string
+		for line := range strings.Lines(log.String()) {
+			if strings.Contains(line, "level=WARN") {
+				got = append(got, line)
+			}
+		}
+		if tt.want == "" && len(got) > 0 || tt.want != "" && (len(got) != 1 || !strings.HasSuffix(got[0], "file="+name+" "+tt.want+"\n")) {
+			t.Errorf("%#o: warnings %q, want %q", tt.mode, got, tt.want)
 		}
 	}
 }
