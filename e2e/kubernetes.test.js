@@ -49,6 +49,8 @@ test("the objects fit together", () => {
     assert.ok(ports.includes(port), port);
   assert.equal(container.securityContext.readOnlyRootFilesystem, true);
   assert.equal(pod.spec.securityContext.runAsNonRoot, true);
+  const [, delay] = /^\| Kubernetes \| `(\d+)s` /m.exec(readFileSync("../guide/deployment.md", "utf8"));
+  assert.ok(container.args.includes(`-shutdown-delay=${delay}s`), `guide/deployment.md says ${delay}s`);
 });
 
 test("the container runs as it says", async (t) => {
