@@ -67,15 +67,20 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-// TestEndInJSON makes the program end with an error, which must be in its log.
-func TestEndInJSON(t *testing.T) {
-	for format, want := range map[string]string{
-		"text": `^simple-oauth2: -addr: listen tcp: address nowhere: missing port in address \(write it as host:port, or :port for all addresses\)\n$`,
-		"json": `^\{"time":"[^"]+","level":"ERROR","msg":"exiting","error":"-addr: listen tcp: address nowhere: missing port in address \(write it as host:port, or :port for all addresses\)"\}\n$`,
+// TestEnd has the program end by an error: one of the log's lines, if there is a
+// log by then, and else a plain line.
+func TestEnd(t *testing.T) {
+	for args, want := range map[string]string{
+		"-log-format text -addr nowhere":   `^time=\S+Z level=ERROR msg=exiting error="-addr: listen tcp: address nowhere: missing port in address[^\n]*"\n$`,
+		"-log-format json -addr nowhere":   `^\{"time":"[^"]+Z","level":"ERROR","msg":"exiting","error":"-addr: listen tcp: address nowhere: missing port in address[^\n]*"\}\n$`,
+		"-log-format json -adr nowhere":    `^simple-oauth2: unknown flag -adr[^\n]*\n$`,
+		"-log-format json -tls-cert a.pem": `^simple-oauth2: -tls-cert and -tls-key go together[^\n]*\n$`,
+		"hash -cost 99":                    `^simple-oauth2: -cost 99: [^\n]*\n$`,
+		"healthcheck -addr 127.0.0.1:1":    `^simple-oauth2: not healthy: [^\n]*\n$`,
 	} {
-		out, err := exec.Command(program, "-log-format", format, "-addr", "nowhere").CombinedOutput()
+		out, err := exec.Command(program, strings.Fields(args)...).CombinedOutput()
 		if err == nil || !regexp.MustCompile(want).Match(out) {
-			t.Errorf("%s: %v\n%s", format, err, out)
+			t.Errorf("%s: %v\n%s", args, err, out)
 		}
 	}
 }

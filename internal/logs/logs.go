@@ -54,15 +54,21 @@ func oneForm(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// Exit prints an error and ends the program. If the log is JSON, the error is
-// too, since whatever reads it expects nothing else.
+// Exit prints an error and ends the program. Once New has made a log, the error is
+// its last line, with a time and a level like the others. Before that, for a wrong
+// flag or in a command other than the service, it is plain text.
 func Exit(err error) {
-	if _, isJSON := slog.Default().Handler().(*slog.JSONHandler); isJSON {
-		slog.Error("exiting", "error", err)
-	} else {
-		fmt.Fprintln(os.Stderr, "simple-oauth2:", err)
-	}
+	tell(os.Stderr, err)
 	os.Exit(1)
+}
+
+func tell(stderr io.Writer, err error) {
+	switch slog.Default().Handler().(type) {
+	case *slog.TextHandler, *slog.JSONHandler: // New's
+		slog.Error("exiting", "error", err)
+	default:
+		fmt.Fprintln(stderr, "simple-oauth2:", err)
+	}
 }
 
 // Request returns the ID by which other logs know a request: request_id, which is

@@ -1,4 +1,4 @@
-package logs_test
+package logs
 
 import (
 	"errors"
@@ -12,8 +12,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"simple-oauth2/internal/logs"
 )
 
 func TestCut(t *testing.T) {
@@ -23,7 +21,7 @@ func TestCut(t *testing.T) {
 		{"a byte too long", strings.Repeat("a", 65), strings.Repeat("a", 64) + "…"},
 		{"cut inside a letter", strings.Repeat("a", 63) + "üü", strings.Repeat("a", 63) + "…"},
 	} {
-		if got := logs.Cut(tt.text); got != tt.want {
+		if got := Cut(tt.text); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
 	}
@@ -38,7 +36,7 @@ func TestFormats(t *testing.T) {
 		{"-log-format json", `"level":"WARN","msg":"a line","client":"192.0.2.1","ends":"2026-11-25T04:00:00.123Z","took":"1m30.5s","error":"fault"}`, `"level":"INFO","msg":"plain"}`},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
-			var c logs.Config
+			var c Config
 			flags := flag.NewFlagSet("", flag.ContinueOnError)
 			c.Flags(flags)
 			if err := flags.Parse(strings.Fields(tt.args)); err != nil {
@@ -62,7 +60,7 @@ func TestFormats(t *testing.T) {
 	}
 	flags := flag.NewFlagSet("", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	new(logs.Config).Flags(flags)
+	new(Config).Flags(flags)
 	if err := flags.Parse([]string{"-log-format", "xml"}); err == nil || !strings.HasSuffix(err.Error(), "-log-format: it must be text or json") {
 		t.Errorf("error %v", err)
 	}
@@ -96,13 +94,35 @@ func TestRequest(t *testing.T) {
 			if tt.parent != "" {
 				header.Set("Traceparent", tt.parent)
 			}
-			got := logs.Request(header)
+			got := Request(header)
 			if tt.want == "" && !got.Equal(slog.Attr{}) || tt.want != "" && got.String() != tt.want {
 				t.Errorf("%s, want %s", got, tt.want)
 			}
 		})
 	}
-	if got := logs.Request(http.Header{"X-Request-Id": {"a", "b"}}); !got.Equal(slog.Attr{}) {
+	if got := Request(http.Header{"X-Request-Id": {"a", "b"}}); !got.Equal(slog.Attr{}) {
 		t.Errorf("of two IDs: %s", got)
+	}
+}
+
+// TestTell wants the last error in the log's format once there is a log.
+func TestTell(t *testing.T) {
+	before := slog.Default()
+	defer slog.SetDefault(before)
+	for _, tt := range []struct{ name, format, log, stderr string }{
+		{"no log yet", "", "", "simple-oauth2: no file\n"},
+		{"text", "text", "level=ERROR msg=exiting error=\"no file\"\n", ""},
+		{"json", "json", `"level":"ERROR","msg":"exiting","error":"no file"}` + "\n", ""},
+	} {
+		slog.SetDefault(slog.New(slog.DiscardHandler))
+		var log, stderr strings.Builder
+		if tt.format != "" {
+			c := Config{JSON: tt.format == "json"}
+			c.New(&log)
+		}
+		tell(&stderr, errors.New("no file"))
+		if got := log.String(); !strings.HasSuffix(got, tt.log) || (got == "") != (tt.log == "") || stderr.String() != tt.stderr {
+			t.Errorf("%s: log %q, stderr %q; want %q, %q", tt.name, got, &stderr, tt.log, tt.stderr)
+		}
 	}
 }
