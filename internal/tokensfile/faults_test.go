@@ -266,22 +266,41 @@ func TestTakenAway(t *testing.T) {
 		{"lock removed", func(s *Store) { do(os.Remove(s.path + ".lock")) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s, _ := open(t, filepath.Join(folder(t), "tokens"))
-			key, refused := put(t, s), newKey()
-			tt.away(s)
-			if err := s.Put(t.Context(), refused, newRecord(time.Hour)); !errors.Is(err, tokens.ErrUnavailable) {
-				t.Errorf("put: %v", err)
+			for _, first := range []struct {
+				name    string
+				notices func(s *Store) tokens.Key
+			}{
+				{"a login notices", func(s *Store) tokens.Key { return put(t, s) }},
+				{"a revocation notices", func(s *Store) tokens.Key {
+					del(t, s, newKey())
+					return put(t, s)
+				}},
+				{"nobody comes", func(s *Store) tokens.Key {
+					s.tend(false)
+					return tokens.Key{}
+				}},
+			} {
+				s, log := open(t, filepath.Join(folder(t), "tokens"))
+				key := put(t, s)
+				tt.away(s)
+				if _, err := os.Stat(s.path + ".lock"); err == nil {
+					if _, err := Open(Config{s.path}, slog.New(slog.DiscardHandler)); !errors.Is(err, errLocked) {
+						t.Errorf("%s: a second process: %v", first.name, err)
+					}
+				}
+				after := first.notices(s)
+				if err := s.inPlace(s.end); err != nil || s.stale {
+					t.Errorf("%s: %v, stale %v", first.name, err, s.stale)
+				}
+				s.tend(true)
+				lacks(t, s, "")
+				if text := log.String(); strings.Count(text, "rewriting the tokens file") != 1 || strings.Contains(text, "cannot be written") {
+					t.Errorf("%s: the log says:\n%s", first.name, text)
+				}
+				s = reopen(t, s)
+				wants(t, s, key, true)
+				wants(t, s, after, after != tokens.Key{})
 			}
-			s.tend(false)
-			lacks(t, s, "")
-			if _, err := Open(Config{s.path}, slog.New(slog.DiscardHandler)); !errors.Is(err, errLocked) {
-				t.Errorf("a second process: %v", err)
-			}
-			after := put(t, s)
-			s = reopen(t, s)
-			wants(t, s, key, true)
-			wants(t, s, after, true)
-			wants(t, s, refused, false)
 		})
 	}
 }

@@ -48,6 +48,11 @@ func (s *Store) tend(tidy bool) {
 	if !s.begin(patience) {
 		return
 	}
+	if !s.stale {
+		if err := s.keepInPlace(); err != nil {
+			s.setLost(err)
+		}
+	}
 	if lost && !s.stale {
 		err := s.probe()
 		s.setLost(err)
@@ -98,18 +103,33 @@ func (s *Store) rewrite() {
 	}
 	s.writing <- struct{}{}
 	defer s.finish()
-	if err == nil {
-		err = s.replace(next, end)
-	}
-	if err != nil && next != nil && next != s.file {
-		next.Close()
-		os.Remove(s.path + ".new")
-	}
+	err = s.replace(next, end, err)
 	s.noting, s.noted = false, nil
 	if err == nil || s.stale {
 		s.setLost(err)
 	}
 	s.setGrows(err)
+}
+
+// keepInPlace rewrites the file, while others wait, if its name or its lock's
+// leads elsewhere, or if something else has changed it. On an error the file is
+// stale.
+func (s *Store) keepInPlace() error {
+	err := s.inPlace(s.end)
+	if err == nil {
+		return nil
+	}
+	s.stale = true
+	if s.noting {
+		return err // a rewrite to a file of the same name is under way
+	}
+	s.log.Warn("rewriting the tokens file", "reason", err)
+	var next file
+	var end position
+	if err = s.keepLock(); err == nil {
+		next, end, err = s.copyLive()
+	}
+	return s.replace(next, end, err)
 }
 
 // setGrows notes why the file cannot be rewritten, or with nil that it can be or
@@ -156,8 +176,20 @@ func writeAndSync(f file, text []byte, offset int64) error {
 }
 
 // replace adds the lines that were added meanwhile to the second file, and
-// replaces the first one with it.
-func (s *Store) replace(next file, end position) error {
+// replaces the first one with it. The second file is removed if that fails, or if
+// err says that it could not be written.
+func (s *Store) replace(next file, end position, err error) error {
+	if err == nil {
+		err = s.put(next, end)
+	}
+	if err != nil && next != nil && next != s.file {
+		next.Close()
+		os.Remove(s.path + ".new")
+	}
+	return err
+}
+
+func (s *Store) put(next file, end position) error {
 	var text []byte
 	behind := end
 	for _, e := range s.noted {

@@ -11,8 +11,10 @@
 //   - A refused Put or Delete never takes effect, not even after a restart: a
 //     line that could not be written to the disk is cut off before it returns.
 //   - After a failed fsync nobody knows what is on the disk. Then no line is
-//     added until the file has been rewritten from the memory. The same applies
-//     when the file's name leads to another file, or to none.
+//     added until the file has been rewritten from the memory.
+//   - The file is also rewritten when its name leads to another file, or to none,
+//     or when something else has changed it. The store looks every second, and
+//     before it adds a line.
 //   - To rewrite the file, a second one is written, FILE.new, which then takes its
 //     name. This happens in the background when most lines are history. Lines
 //     that are added meanwhile go to both.
@@ -265,6 +267,9 @@ func (s *Store) append(entries []entry) error {
 	if s.stale {
 		return errStale
 	}
+	if err := s.keepInPlace(); err != nil {
+		return err
+	}
 	var text []byte
 	end := s.end
 	for i, e := range entries {
@@ -286,10 +291,6 @@ var errStale = errors.New("the file must be rewritten first")
 
 // extend adds text to the file, all of it or nothing, and syncs the file.
 func (s *Store) extend(text []byte) error {
-	if err := s.inPlace(s.end); err != nil {
-		s.stale = true
-		return err
-	}
 	behind := s.end.after(text)
 	_, err := s.file.WriteAt(text, s.end.offset)
 	if err == nil {
