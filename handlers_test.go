@@ -1396,14 +1396,65 @@ func TestRunAddressTaken(t *testing.T) {
 	}
 }
 
+// endless returns the name of a file that does not end before the test does, and a
+// function that returns once somebody reads from it.
+func endless(t *testing.T) (name string, read func()) {
+	t.Helper()
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		writer.Close()
+		reader.Close()
+	})
+	name = filepath.Join(t.TempDir(), "endless")
+	if err := os.Symlink(fmt.Sprint("/dev/fd/", reader.Fd()), name); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(name); err != nil {
+		t.Skip("pipes have no names here")
+	}
+	return name, func() { writer.Write(make([]byte, 1<<20)) } // more than a pipe holds
+}
+
 // TestRunStopAtTheStart stops the program before the users are loaded.
 func TestRunStopAtTheStart(t *testing.T) {
-	ctx, stop := context.WithCancel(t.Context())
-	stop()
-	log := &syncBuffer{}
-	if err := run(ctx, []string{"-addr", "127.0.0.1:0"}, noEnv, log); err != nil || strings.Contains(log.String(), "users loaded") {
-		t.Errorf("ended with %v\n%s", err, log)
+	for _, flags := range []string{"", "-users", "-tls-key KEY -tls-cert"} {
+		args, log := append([]string{"-addr", "127.0.0.1:0"}, strings.Fields(flags)...), &syncBuffer{}
+		ctx, stop := context.WithCancel(t.Context())
+		if flags == "" {
+			stop()
+		} else {
+			name, read := endless(t)
+			args = append(args, name)
+			go func() {
+				read()
+				stop()
+			}()
+		}
+		if err := run(ctx, args, noEnv, log); err != nil || strings.Contains(log.String(), "users loaded") {
+			t.Errorf("%s: ended with %v\n%s", flags, err, log)
+		}
 	}
+}
+
+// TestRunStopInAReload stops while the users are loaded again, from a file that
+// has no end.
+func TestRunStopInAReload(t *testing.T) {
+	name, read := endless(t)
+	file := filepath.Join(t.TempDir(), "users.json")
+	if err := os.WriteFile(file, []byte(testUsers()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, "-users", file)
+	if err := errors.Join(os.Remove(file), os.Symlink(name, file)); err != nil {
+		t.Fatal(err)
+	}
+	hangUp(t)
+	read()
+	s.stop()
+	s.waitForEnd(t)
 }
 
 // hangUp sends SIGHUP to this process.

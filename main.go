@@ -171,7 +171,10 @@ func run(ctx context.Context, args []string, getenv func(string) string, stderr 
 	if onlyAsk {
 		return healthcheck.Ask(ctx, cfg.listen.Addr)
 	}
-	return serve(ctx, cfg, cfg.logs.New(stderr))
+	if err = serve(ctx, cfg, cfg.logs.New(stderr)); errors.Is(err, context.Canceled) {
+		return nil // stopped while starting
+	}
+	return err
 }
 
 // serve listens, serves and stops.
@@ -224,9 +227,7 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 	}
 	a.tokens = counts.Tokens(a.tokens)
 	counts.Watch(files.Loaded, server.Pair.End, a.admission.Load)
-	if err := files.Add(ctx, "users", a.users.load, cfg.users); errors.Is(err, context.Canceled) {
-		return nil // stopped while starting
-	} else if err != nil {
+	if err := files.Add(ctx, "users", a.users.load, cfg.users); err != nil {
 		return fmt.Errorf("-users: %w", err)
 	}
 	log.Info("listening", "addr", server.Addr(), "tls", cfg.listen.TLS(), "token_ttl", cfg.tokenTTL)

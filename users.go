@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"simple-oauth2/internal/introspection"
 	"simple-oauth2/internal/tokens"
 	"simple-oauth2/internal/usersfile"
+	"simple-oauth2/internal/watch"
 )
 
 // User is what may be shown of a user, in the tutorial's order; an unknown
@@ -83,7 +83,7 @@ func (u *users) load(ctx context.Context) error {
 	text, source := []byte(usersfile.Demonstration), "demonstration"
 	if u.file != "" {
 		var err error
-		if text, err = os.ReadFile(u.file); err != nil {
+		if text, err = watch.ReadFile(ctx, u.file); err != nil {
 			return err
 		}
 		source = u.file

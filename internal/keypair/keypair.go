@@ -10,6 +10,8 @@ import (
 	"log/slog"
 	"sync/atomic"
 	"time"
+
+	"simple-oauth2/internal/watch"
 )
 
 // soon is how long before a certificate expires the warnings begin.
@@ -31,12 +33,12 @@ type Pair struct {
 type warning struct{ at, end time.Time }
 
 // Load reads the files. If that fails, the error names the flags, and the previous
-// pair stays.
-func (p *Pair) Load(context.Context) error {
+// pair stays. The error is ctx's if that ends first.
+func (p *Pair) Load(ctx context.Context) error {
 	if p == nil {
 		return nil
 	}
-	pair, err := tls.LoadX509KeyPair(p.Cert, p.Key)
+	pair, err := Read(ctx, p.Cert, p.Key)
 	if err != nil {
 		return fmt.Errorf("%s %s and %s %s: %w", p.Flags[0], p.Cert, p.Flags[1], p.Key, err)
 	}
@@ -44,6 +46,19 @@ func (p *Pair) Load(context.Context) error {
 	p.Log.Info("certificate loaded", "file", p.Cert, "ends", pair.Leaf.NotAfter)
 	p.WarnOfEnd()
 	return nil
+}
+
+// Read reads a certificate chain and its key from PEM files.
+func Read(ctx context.Context, certFile, keyFile string) (pair tls.Certificate, err error) {
+	cert, err := watch.ReadFile(ctx, certFile)
+	if err != nil {
+		return pair, err
+	}
+	key, err := watch.ReadFile(ctx, keyFile)
+	if err != nil {
+		return pair, err
+	}
+	return tls.X509KeyPair(cert, key)
 }
 
 // Certificate returns the certificate that was loaded last.

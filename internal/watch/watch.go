@@ -9,7 +9,9 @@
 //
 // A failed load is logged once, not every two seconds. It is retried when a file
 // has changed, and every time if a file could not be read: its permissions may
-// change without a trace in its state.
+// change without a trace in its state. A file that cannot be read to its end, on a
+// server that hangs for example, delays the files after it, but not the end of the
+// program.
 package watch
 
 import (
@@ -55,7 +57,10 @@ func (w *Watcher) Add(ctx context.Context, what string, load func(context.Contex
 			s.files = append(s.files, file)
 		}
 	}
-	s.state = s.look()
+	var err error
+	if s.state, err = s.look(ctx); err != nil {
+		return err
+	}
 	if err := load(ctx); err != nil {
 		return err
 	}
@@ -97,12 +102,15 @@ func (w *Watcher) Run(ctx context.Context, now <-chan os.Signal) {
 // load loads the sets that have changed, or all. Only Run calls it.
 func (w *Watcher) load(ctx context.Context, all bool) {
 	for _, s := range w.sets {
-		state := s.look() // before the load, so that a change during it is seen the next time
+		state, err := s.look(ctx) // before the load, so that a change during it is seen the next time
+		if err != nil {
+			return
+		}
 		unreadable := errors.As(s.err, new(*fs.PathError))
 		if !all && !unreadable && !s.changed(state) {
 			continue
 		}
-		err := s.load(ctx)
+		err = s.load(ctx)
 		if ctx.Err() != nil {
 			return
 		}
@@ -118,15 +126,17 @@ func (w *Watcher) load(ctx context.Context, all bool) {
 	}
 }
 
-// look returns the state of the files.
-func (s *set) look() []fs.FileInfo {
-	state := make([]fs.FileInfo, len(s.files))
-	for i, file := range s.files {
-		if info, err := os.Stat(file); err == nil {
-			state[i] = info
+// look returns the state of the files. Its error is only ever ctx's.
+func (s *set) look(ctx context.Context) ([]fs.FileInfo, error) {
+	return until(ctx, func() ([]fs.FileInfo, error) {
+		state := make([]fs.FileInfo, len(s.files))
+		for i, file := range s.files {
+			if info, err := os.Stat(file); err == nil {
+				state[i] = info
+			}
 		}
-	}
-	return state
+		return state, nil
+	})
 }
 
 func (s *set) changed(state []fs.FileInfo) bool {
