@@ -1420,7 +1420,7 @@ func endless(t *testing.T) (name string, read func()) {
 
 // TestRunStopAtTheStart stops the program before the users are loaded.
 func TestRunStopAtTheStart(t *testing.T) {
-	for _, flags := range []string{"", "-users", "-tls-key KEY -tls-cert"} {
+	for _, flags := range []string{"", "-users", "-tls-key KEY -tls-cert", "-etcd https://127.0.0.1:1 -etcd-ca"} {
 		args, log := append([]string{"-addr", "127.0.0.1:0"}, strings.Fields(flags)...), &syncBuffer{}
 		ctx, stop := context.WithCancel(t.Context())
 		if flags == "" {

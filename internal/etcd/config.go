@@ -1,13 +1,16 @@
 package etcd
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
-	"os"
 	"strings"
+
+	"simple-oauth2/internal/keypair"
+	"simple-oauth2/internal/watch"
 )
 
 // Config says where etcd is, and how to log in to it. Endpoints are URLs separated
@@ -36,11 +39,11 @@ func (c *Config) Flags(flags *flag.FlagSet, getenv func(string) string) {
 }
 
 // password reads the file each time, as its content may have changed.
-func (c *Config) password() (string, error) {
+func (c *Config) password(ctx context.Context) (string, error) {
 	if c.PasswordFile == "" {
 		return c.Password, nil
 	}
-	text, err := os.ReadFile(c.PasswordFile)
+	text, err := watch.ReadFile(ctx, c.PasswordFile)
 	if err != nil {
 		return "", fmt.Errorf("OAUTH2_ETCD_PASSWORD_FILE: %w", err)
 	}
@@ -51,11 +54,12 @@ func (c *Config) password() (string, error) {
 	return password, nil
 }
 
-// tls reads the files for the connections to etcd. Its error names the flag.
-func (c *Config) tls() (*tls.Config, error) {
+// tls reads the files for the connections to etcd. Its error names the flag, or
+// is ctx's if that ends first.
+func (c *Config) tls(ctx context.Context) (*tls.Config, error) {
 	config := &tls.Config{}
 	if c.CA != "" {
-		pem, err := os.ReadFile(c.CA)
+		pem, err := keypair.ReadPEM(ctx, c.CA)
 		if err != nil {
 			return nil, fmt.Errorf("-etcd-ca: %w", err)
 		}
@@ -65,7 +69,7 @@ func (c *Config) tls() (*tls.Config, error) {
 		}
 	}
 	if c.Cert != "" {
-		certificate, err := tls.LoadX509KeyPair(c.Cert, c.Key)
+		certificate, err := keypair.Read(ctx, c.Cert, c.Key)
 		if err != nil {
 			return nil, fmt.Errorf("-etcd-cert %s and -etcd-key %s: %w", c.Cert, c.Key, err)
 		}

@@ -85,7 +85,7 @@ type Store struct {
 // example, or if it speaks http where https is configured, but not if it cannot be
 // reached yet.
 func New(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
-	g, err := newGateway(c)
+	g, err := newGateway(ctx, c)
 	if err != nil {
 		return nil, err
 	}

@@ -402,7 +402,7 @@ func TestSecured(t *testing.T) {
 	m := startEtcd(t, "--cert-file", cert, "--key-file", key, "--client-cert-auth", "--trusted-ca-file", cert)
 	c := Config{Endpoints: m.endpoint, Prefix: "/p/", CA: cert, Cert: cert, Key: key}
 	var err error
-	if m.gateway, err = newGateway(c); err != nil {
+	if m.gateway, err = newGateway(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
 	m.ready()
@@ -432,7 +432,7 @@ func TestSecured(t *testing.T) {
 			return filepath.Join(now, name)
 		}
 		c.CA, c.Cert, c.Key = replace("ca", cert), replace("cert", cert), replace("key", key)
-		g, err := newGateway(c)
+		g, err := newGateway(t.Context(), c)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -443,6 +443,7 @@ func TestSecured(t *testing.T) {
 			return g.call(t.Context(), m.endpoint, "/v3/auth/authenticate", map[string]string{"name": "root", "password": "hunter2"}, &struct{}{})
 		}
 		other, _ := writeCertificate(t, t.TempDir())
+		half := oneAndAHalf(t, cert)
 		for _, step := range []struct {
 			name, file, from string
 			err              string
@@ -453,13 +454,17 @@ func TestSecured(t *testing.T) {
 			{"another authority", "ca", other, "x509: "},
 			{"the first again", "ca", cert, ""},
 			{"half of another pair", "cert", other, ""},
+			{"the pair again", "cert", cert, ""},
+			{"a half-written chain", "cert", half, ""},
+			{"whole", "cert", cert, ""},
+			{"another authority behind it, half written", "ca", half, ""},
 		} {
 			replace(step.file, step.from)
 			if err := connect(); (err == nil) != (step.err == "") || err != nil && !strings.Contains(err.Error(), step.err) {
 				t.Errorf("%s: %v, want %q", step.name, err, step.err)
 			}
 		}
-		if n := strings.Count(lines.String(), "level=ERROR"); n != 2 {
+		if n := strings.Count(lines.String(), "level=ERROR"); n != 4 {
 			t.Errorf("%d errors, want one for each broken file:\n%s", n, lines)
 		}
 	})
@@ -471,7 +476,7 @@ func TestSecured(t *testing.T) {
 			if err := os.WriteFile(c.PasswordFile, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			g, err := newGateway(c)
+			g, err := newGateway(t.Context(), c)
 			if err == nil {
 				_, err = g.authenticate(t.Context(), m.endpoint, "")
 			}
@@ -479,7 +484,7 @@ func TestSecured(t *testing.T) {
 				t.Errorf("%q: %v", text, err)
 			}
 		}
-		g, err := newGateway(c)
+		g, err := newGateway(t.Context(), c)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -490,7 +495,7 @@ func TestSecured(t *testing.T) {
 			t.Errorf("the new password is not used: %v", err)
 		}
 		os.Remove(c.PasswordFile)
-		if _, err := newGateway(c); err == nil || !strings.HasPrefix(err.Error(), "OAUTH2_ETCD_PASSWORD_FILE: open ") {
+		if _, err := newGateway(t.Context(), c); err == nil || !strings.HasPrefix(err.Error(), "OAUTH2_ETCD_PASSWORD_FILE: open ") {
 			t.Errorf("no file: %v", err)
 		}
 	})
@@ -535,7 +540,7 @@ func TestSecured(t *testing.T) {
 func TestNew(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	cert, _ := writeCertificate(t, dir)
+	cert, key := writeCertificate(t, dir)
 	garbage := filepath.Join(dir, "garbage.pem")
 	if err := os.WriteFile(garbage, []byte("garbage"), 0o600); err != nil {
 		t.Fatal(err)
@@ -544,6 +549,7 @@ func TestNew(t *testing.T) {
 	if err := errors.Join(os.WriteFile(empty, nil, 0o600), os.WriteFile(line, []byte("\r\n"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
+	half := oneAndAHalf(t, cert)
 	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "<html>") }))
 	defer page.Close()
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "{}") }))
@@ -564,6 +570,8 @@ func TestNew(t *testing.T) {
 		{"authority missing", Config{Endpoints: "https://a", CA: "/nonexistent"}, "-etcd-ca: open /nonexistent: no such file or directory"},
 		{"authority garbage", Config{Endpoints: "https://a", CA: garbage}, "-etcd-ca: no certificate in " + garbage},
 		{"certificate garbage", Config{Endpoints: "https://a", Cert: cert, Key: garbage}, "-etcd-cert " + cert + " and -etcd-key " + garbage + ": tls: "},
+		{"authority half written", Config{Endpoints: "https://a", CA: half}, "-etcd-ca: " + half + ": a PEM block has no end"},
+		{"certificate half written", Config{Endpoints: "https://a", Cert: half, Key: key}, "-etcd-cert " + half + " and -etcd-key " + key + ": " + half + ": a PEM block has no end"},
 		{"certificates and no TLS", Config{Endpoints: "http://a", CA: cert}, "-etcd-ca, -etcd-cert and -etcd-key need an https endpoint"},
 		{"password file empty", Config{Endpoints: "http://a", User: "u", PasswordFile: empty}, "OAUTH2_ETCD_PASSWORD_FILE: " + empty + " is empty"},
 		{"password file with an empty line", Config{Endpoints: "http://a", User: "u", PasswordFile: line}, "OAUTH2_ETCD_PASSWORD_FILE: " + line + " is empty"},
@@ -607,6 +615,20 @@ func BenchmarkStart(b *testing.B) {
 	for b.Loop() {
 		run(b, Config{Endpoints: m.endpoint, Prefix: "/p/"})
 	}
+}
+
+// oneAndAHalf writes a file with the content of a PEM file, and half of it again.
+func oneAndAHalf(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	half := filepath.Join(t.TempDir(), "half.pem")
+	if err == nil {
+		err = os.WriteFile(half, append(text, text[:len(text)/2]...), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return half
 }
 
 // writeCertificate writes a self-signed certificate for 127.0.0.1.

@@ -30,9 +30,9 @@ const (
 type gateway struct {
 	endpoints []string // http://host:port
 	user      string
-	password  func() (string, error)
+	password  func(context.Context) (string, error)
 	http      *http.Client
-	loadTLS   func() (*tls.Config, error)
+	loadTLS   func(context.Context) (*tls.Config, error)
 	log       *slog.Logger
 
 	current atomic.Int64 // the endpoint to ask, modulo their number
@@ -46,10 +46,10 @@ type gateway struct {
 }
 
 // newGateway reads the endpoints and files of the configuration; its errors name
-// the flag.
-func newGateway(c Config) (*gateway, error) {
+// the flag, or are ctx's if that ends first.
+func newGateway(ctx context.Context, c Config) (*gateway, error) {
 	g := &gateway{user: c.User, password: c.password, loadTLS: c.tls, log: slog.New(slog.DiscardHandler)}
-	if _, err := c.password(); err != nil {
+	if _, err := c.password(ctx); err != nil {
 		return nil, err
 	}
 	secure := false
@@ -66,7 +66,7 @@ func newGateway(c Config) (*gateway, error) {
 		return nil, errors.New("-etcd-ca, -etcd-cert and -etcd-key need an https endpoint")
 	}
 	var err error
-	if g.tls, err = c.tls(); err != nil {
+	if g.tls, err = c.tls(ctx); err != nil {
 		return nil, err
 	}
 	g.http = &http.Client{
@@ -83,11 +83,12 @@ func newGateway(c Config) (*gateway, error) {
 	return g, nil
 }
 
-// dialTLS opens a connection with the files as they are now. Broken files change
-// nothing, and are logged once.
+// dialTLS opens a connection with the files as they are now. Files that are broken
+// or half written change nothing, and are logged once. They are read to the end: a
+// dial that gave up reading would leave a goroutine behind, and so would the next.
 func (g *gateway) dialTLS(ctx context.Context, network, addr string) (net.Conn, error) {
 	g.tlsMu.Lock()
-	config, err := g.loadTLS()
+	config, err := g.loadTLS(context.Background())
 	if err == nil {
 		g.tls, g.broken = config, ""
 	} else if err.Error() != g.broken {
@@ -242,7 +243,7 @@ func (g *gateway) authenticate(ctx context.Context, endpoint, stale string) (str
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second) // other calls wait for the token, to ask other endpoints
 	defer cancel()
-	password, err := g.password()
+	password, err := g.password(context.Background())
 	if err != nil {
 		return "", err
 	}

@@ -1,11 +1,14 @@
 // Package keypair loads a certificate and its key from files that may be renewed
-// while they are in use. If a pair is broken, or its halves do not match, the old
-// one stays. When the certificate expires within a week, it warns once a day.
+// while they are in use. If a pair is broken or half written, or its halves do not
+// match, the old one stays. When the certificate expires within a week, it warns
+// once a day.
 package keypair
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/pem"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -50,15 +53,42 @@ func (p *Pair) Load(ctx context.Context) error {
 
 // Read reads a certificate chain and its key from PEM files.
 func Read(ctx context.Context, certFile, keyFile string) (pair tls.Certificate, err error) {
-	cert, err := watch.ReadFile(ctx, certFile)
+	cert, err := ReadPEM(ctx, certFile)
 	if err != nil {
 		return pair, err
 	}
-	key, err := watch.ReadFile(ctx, keyFile)
+	key, err := ReadPEM(ctx, keyFile)
 	if err != nil {
 		return pair, err
 	}
 	return tls.X509KeyPair(cert, key)
+}
+
+// ReadPEM reads a file of PEM blocks, and refuses one that is half written. Whoever
+// decodes the blocks would skip the half one, and a chain without its last
+// certificate is a valid pair too.
+func ReadPEM(ctx context.Context, name string) ([]byte, error) {
+	text, err := watch.ReadFile(ctx, name)
+	if err == nil && !whole(text) {
+		err = fmt.Errorf("%s: a PEM block has no end: is the file half written?", name)
+	}
+	return text, err
+}
+
+func whole(text []byte) bool {
+	const begin = "-----BEGIN "
+	begun := 0
+	for line := range bytes.Lines(text) {
+		if bytes.HasPrefix(line, []byte(begin)) {
+			begun++
+		} else if bytes.HasPrefix([]byte(begin), line) { // cut off within it
+			return false
+		}
+	}
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		begun--
+	}
+	return begun == 0
 }
 
 // Certificate returns the certificate that was loaded last.

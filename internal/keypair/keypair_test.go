@@ -12,6 +12,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -112,4 +113,61 @@ func TestWarnOfEnd(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestHalfWritten writes a chain and its key up to each byte. What is not whole is
+// refused, though its first certificate and the key are a pair; what is cut off
+// between two blocks cannot be known.
+func TestHalfWritten(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := issue(t, dir, time.Now().Add(time.Hour))
+	leaf, err1 := os.ReadFile(cert)
+	text, err2 := os.ReadFile(key)
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name, file string
+		text       []byte // which is whole
+		from, to   int    // a cut there is between two blocks
+	}{
+		{"chain", cert, slices.Concat(leaf, leaf), len(leaf) - 1, len(leaf)},
+		{"chain with a word before each", cert, slices.Concat([]byte("leaf\n"), leaf, []byte("issuer\n"), leaf), 5 + len(leaf) - 1, 5 + len(leaf) + 7},
+		{"key behind parameters", key, slices.Concat([]byte("-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"), text), -1, -1},
+		{"key before something", key, slices.Concat(text, leaf), len(text) - 1, len(text)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			before, err := os.ReadFile(tt.file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer os.WriteFile(tt.file, before, 0o600)
+			pair := &keypair.Pair{Cert: cert, Key: key, Log: slog.New(slog.DiscardHandler)}
+			for n := range len(tt.text) + 1 {
+				if err := os.WriteFile(tt.file, tt.text[:n], 0o600); err != nil {
+					t.Fatal(err)
+				}
+				want := n >= len(tt.text)-1 || n >= tt.from && n <= tt.to
+				if err := pair.Load(t.Context()); (err == nil) != want {
+					t.Errorf("the first %d of %d bytes: %v", n, len(tt.text), err)
+				}
+			}
+		})
+	}
+	for _, tt := range []struct {
+		name string
+		text []byte
+		err  string
+	}{
+		{"lines of Windows", bytes.ReplaceAll(slices.Concat(leaf, leaf), []byte("\n"), []byte("\r\n")), ""},
+		{"half a certificate between two", slices.Concat(leaf, leaf[:len(leaf)/2], []byte("\n"), leaf), cert + ": a PEM block has no end"},
+		{"a certificate without its end between two", slices.Concat(leaf, leaf[:len(leaf)-10], []byte("\n"), leaf), cert + ": a PEM block has no end"},
+	} {
+		if err := os.WriteFile(cert, tt.text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := keypair.Read(t.Context(), cert, key); (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
+			t.Errorf("%s: %v, want %q", tt.name, err, tt.err)
+		}
+	}
 }
