@@ -56,6 +56,8 @@ import (
 	"syscall"
 	"time"
 
+	"simple-oauth2/internal/background"
+	"simple-oauth2/internal/keypair"
 	"simple-oauth2/internal/tokens"
 )
 
@@ -66,6 +68,8 @@ type Store struct {
 	memory    tokens.Memory // written only by the mirror, so that it is never newer than its revision says; Delete may run ahead
 	log       *slog.Logger
 	questions chan question
+
+	certificates []*keypair.File // that are to be warned of
 
 	mu      sync.Mutex
 	at      header               // the state of the memory; revision 0 is before the first list
@@ -98,6 +102,11 @@ func New(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 		questions: make(chan question, mostQuestions),
 		moved:     make(chan struct{}),
 		revoked:   make(map[tokens.Key]int64),
+	}
+	for _, name := range []string{c.CA, c.Cert} {
+		if name != "" {
+			s.certificates = append(s.certificates, &keypair.File{Name: name})
+		}
 	}
 	g.current.Store(rand.Int64N(int64(len(g.endpoints)))) // so that replicas spread
 	errs := make([]error, len(g.endpoints))
@@ -276,11 +285,24 @@ func (s *Store) Status() (up bool, lacks string) {
 
 // Run lists and watches, until ctx ends.
 func (s *Store) Run(ctx context.Context) {
-	var background sync.WaitGroup
-	defer background.Wait()
-	background.Go(func() { s.memory.Run(ctx) })
-	background.Go(func() { s.answer(ctx) })
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	beside.Go(func() { s.memory.Run(ctx) })
+	beside.Go(func() { s.answer(ctx) })
+	beside.Go(func() { s.warnOfEnds(ctx) })
 	s.mirror(ctx)
+}
+
+// warnOfEnds warns of the certificates for etcd that expire within a week, once a
+// day each.
+func (s *Store) warnOfEnds(ctx context.Context) {
+	warn := func() {
+		for _, file := range s.certificates {
+			file.WarnOfEnd(ctx, s.log)
+		}
+	}
+	warn()
+	background.Every(ctx, time.Hour, warn)
 }
 
 func (s *Store) keyOf(key tokens.Key) []byte { return []byte(s.prefix + hex.EncodeToString(key[:])) }

@@ -24,8 +24,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"simple-oauth2/internal/keypair"
 	"simple-oauth2/internal/tokens"
 )
 
@@ -507,6 +509,9 @@ func TestSecured(t *testing.T) {
 	if err := s.Delete(t.Context(), token); err != nil {
 		t.Error(err)
 	}
+	eventually(t, "a warning of each file, as the certificate ends in an hour", func() bool {
+		return strings.Count(lines.String(), "the certificate expires soon, or has expired") == 2
+	})
 	if strings.Contains(lines.String(), "hunter") {
 		t.Errorf("the log contains a password:\n%s", lines)
 	}
@@ -615,6 +620,75 @@ func BenchmarkStart(b *testing.B) {
 	for b.Loop() {
 		run(b, Config{Endpoints: m.endpoint, Prefix: "/p/"})
 	}
+}
+
+// TestWarnOfEnds wants a warning a day about each file with a certificate that
+// expires within a week, at the start too.
+func TestWarnOfEnds(t *testing.T) {
+	const day = 24 * time.Hour
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		ca, client := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "client.pem")
+		put := func(name string, ends ...time.Duration) {
+			var text []byte
+			for _, end := range ends {
+				text = append(text, certificateUntil(t, time.Now().Add(end))...)
+			}
+			if err := os.WriteFile(name, text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		put(ca, 90*day)
+		put(client, 6*day)
+		s, err := New(t.Context(), Config{Endpoints: "https://127.0.0.1:1", CA: ca}, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.certificates = append(s.certificates, &keypair.File{Name: client}) // without its key
+		lines := &log{}
+		s.log = slog.New(slog.NewTextHandler(lines, nil))
+		ctx, cancel := context.WithCancel(t.Context())
+		go s.warnOfEnds(ctx)
+		for _, step := range []struct {
+			name        string
+			change      func()
+			wait        time.Duration
+			ca, clients int
+		}{
+			{"at the start", func() {}, 0, 0, 1},
+			{"23 hours later", func() {}, 23 * time.Hour, 0, 1},
+			{"a day later", func() {}, time.Hour, 0, 2},
+			{"renewed", func() { put(client, 90*day) }, 2 * day, 0, 2},
+			{"one of two authorities ends soon", func() { put(ca, 365*day, day) }, time.Hour, 1, 2},
+			{"the day after", func() {}, day, 2, 2},
+			{"gone", func() { os.Remove(ca) }, day, 2, 2},
+			{"both", func() { put(ca, day); put(client, day) }, 25 * time.Hour, 4, 4},
+		} {
+			step.change()
+			time.Sleep(step.wait)
+			synctest.Wait()
+			text := lines.String()
+			if ca, clients := strings.Count(text, "file="+ca), strings.Count(text, "file="+client); ca != step.ca || clients != step.clients {
+				t.Errorf("%s: warned %d times of the authority and %d of the client's, want %d, %d\n%s", step.name, ca, clients, step.ca, step.clients, text)
+			}
+		}
+		cancel()
+	})
+}
+
+// certificateUntil returns a certificate that expires at end, in PEM.
+func certificateUntil(t *testing.T, end time.Time) []byte {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: end}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
 // oneAndAHalf writes a file with the content of a PEM file, and half of it again.

@@ -1,16 +1,19 @@
 // Package keypair loads a certificate and its key from files that may be renewed
 // while they are in use. If a pair is broken or half written, or its halves do not
-// match, the old one stays. When the certificate expires within a week, it warns
-// once a day.
+// match, the old one stays. When the certificate, or another one of its chain,
+// expires within a week, it warns once a day. It does so for other files of
+// certificates, too.
 package keypair
 
 import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/pem"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,12 +31,15 @@ type Pair struct {
 	Flags     [2]string
 	Log       *slog.Logger
 
-	loaded atomic.Pointer[tls.Certificate]
-	warned atomic.Pointer[warning]
+	loaded atomic.Pointer[loaded]
+	warned warnings
 }
 
-// warning is when the last warning was, and which end of a certificate it named.
-type warning struct{ at, end time.Time }
+// loaded is a pair, and the certificate of its chain that expires first.
+type loaded struct {
+	pair  tls.Certificate
+	first *x509.Certificate
+}
 
 // Load reads the files. If that fails, the error names the flags, and the previous
 // pair stays. The error is ctx's if that ends first.
@@ -45,8 +51,9 @@ func (p *Pair) Load(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%s %s and %s %s: %w", p.Flags[0], p.Cert, p.Flags[1], p.Key, err)
 	}
-	p.loaded.Store(&pair)
-	p.Log.Info("certificate loaded", "file", p.Cert, "ends", pair.Leaf.NotAfter)
+	read := &loaded{pair, first(pair.Certificate)}
+	p.loaded.Store(read)
+	p.Log.Info("certificate loaded", "file", p.Cert, "ends", read.first.NotAfter)
 	p.WarnOfEnd()
 	return nil
 }
@@ -92,26 +99,73 @@ func whole(text []byte) bool {
 }
 
 // Certificate returns the certificate that was loaded last.
-func (p *Pair) Certificate() *tls.Certificate { return p.loaded.Load() }
+func (p *Pair) Certificate() *tls.Certificate { return &p.loaded.Load().pair }
 
-// End returns when the certificate expires, or the zero time if there is none.
+// End returns when the first certificate of the chain expires, or the zero time if
+// there is none.
 func (p *Pair) End() time.Time {
 	if p == nil {
 		return time.Time{}
 	}
-	return p.loaded.Load().Leaf.NotAfter
+	return p.loaded.Load().first.NotAfter
 }
 
-// WarnOfEnd warns if the certificate expires within a week, at most once a day
-// for each certificate.
+// WarnOfEnd warns if a certificate of the chain expires within a week, at most once
+// a day.
 func (p *Pair) WarnOfEnd() {
-	if p == nil {
+	if p != nil {
+		p.warned.of(p.loaded.Load().first, p.Cert, p.Log)
+	}
+}
+
+// A File is a PEM file of certificates that another package loads, and whose
+// expiry is worth the same warning.
+type File struct {
+	Name   string
+	warned warnings
+}
+
+// WarnOfEnd warns about the certificate in the file that expires first, as the file
+// is now. It does nothing if there is none, or if ctx ends before the file is read.
+func (f *File) WarnOfEnd(ctx context.Context, log *slog.Logger) {
+	text, err := ReadPEM(ctx, f.Name)
+	if err != nil {
 		return
 	}
-	now, end := time.Now(), p.End()
-	if last := p.warned.Load(); end.Sub(now) > soon || last != nil && last.end.Equal(end) && now.Sub(last.at) < 24*time.Hour {
+	var chain [][]byte
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		chain = append(chain, block.Bytes)
+	}
+	if cert := first(chain); cert != nil {
+		f.warned.of(cert, f.Name, log)
+	}
+}
+
+// first returns the certificate that expires first, or nil. One that cannot be
+// parsed is skipped: whoever uses it will say so.
+func first(chain [][]byte) (first *x509.Certificate) {
+	for _, der := range chain {
+		if cert, err := x509.ParseCertificate(der); err == nil && (first == nil || cert.NotAfter.Before(first.NotAfter)) {
+			first = cert
+		}
+	}
+	return first
+}
+
+// warnings is when the last warning was, and which expiry it was about.
+type warnings struct {
+	mu      sync.Mutex
+	at, end time.Time
+}
+
+// of warns about a certificate that expires within a week, once a day.
+func (w *warnings) of(cert *x509.Certificate, file string, log *slog.Logger) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now, end := time.Now(), cert.NotAfter
+	if end.Sub(now) > soon || w.end.Equal(end) && now.Sub(w.at) < 24*time.Hour {
 		return
 	}
-	p.warned.Store(&warning{now, end})
-	p.Log.Warn("the certificate expires soon, or has expired", "file", p.Cert, "ends", end)
+	w.at, w.end = now, end
+	log.Warn("the certificate expires soon, or has expired", "file", file, "subject", cert.Subject.String(), "ends", end)
 }

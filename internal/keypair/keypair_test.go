@@ -6,8 +6,10 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/big"
 	"os"
@@ -21,18 +23,25 @@ import (
 	"simple-oauth2/internal/keypair"
 )
 
-// issue writes a new certificate that expires at end, and its key.
-func issue(t *testing.T, dir string, end time.Time) (cert, key string) {
+// issue writes a new certificate that expires at end, others of its chain that
+// expire at those times, and its key.
+func issue(t *testing.T, dir string, end time.Time, chain ...time.Time) (cert, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: end}
-	der, err1 := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	var text []byte
+	var err1 error
+	for i, end := range append([]time.Time{end}, chain...) {
+		template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: end, Subject: pkix.Name{CommonName: fmt.Sprint("number ", i)}}
+		der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+		err1 = errors.Join(err1, err)
+		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
+	}
 	pkcs8, err2 := x509.MarshalPKCS8PrivateKey(private)
 	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	err3 := os.WriteFile(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600)
+	err3 := os.WriteFile(cert, text, 0o600)
 	err4 := os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}), 0o600)
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		t.Fatal(err)
@@ -66,6 +75,8 @@ func TestLoad(t *testing.T) {
 		{"half of the new key", func() { copyTo(key, newKey, 0.5) }, "-tls-key", end},
 		{"the new key is gone", func() { os.Remove(key) }, "no such file", end},
 		{"both", func() { copyTo(key, newKey, 1) }, "", end.Add(time.Hour)},
+		{"one of its chain ends first", func() { issue(t, dir, end, end.Add(time.Hour), end.Add(-time.Hour)) }, "", end.Add(-time.Hour)},
+		{"all of its chain end later", func() { issue(t, dir, end, end.Add(time.Hour), end.Add(2*time.Hour)) }, "", end},
 	} {
 		tt.change()
 		err := pair.Load(t.Context())
@@ -78,38 +89,61 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+// TestWarnOfEnd lets certificates come to their end, those of a pair that is
+// loaded and those of a file that is only looked at.
 func TestWarnOfEnd(t *testing.T) {
 	const day = 24 * time.Hour
+	const warning = `level=WARN msg="the certificate expires soon, or has expired" `
 	synctest.Test(t, func(t *testing.T) {
-		dir, log := t.TempDir(), new(bytes.Buffer)
+		dir, ofPair, ofFile := t.TempDir(), new(bytes.Buffer), new(bytes.Buffer)
 		cert, key := issue(t, dir, time.Now().Add(8*day))
-		pair := &keypair.Pair{Cert: cert, Key: key, Log: slog.New(slog.NewTextHandler(log, nil))}
+		pair := &keypair.Pair{Cert: cert, Key: key, Log: slog.New(slog.NewTextHandler(ofPair, nil))}
+		file, log := &keypair.File{Name: cert}, slog.New(slog.NewTextHandler(ofFile, nil))
 		load := func() {
 			if err := pair.Load(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 		}
 		load()
+		issued := func(ends ...time.Duration) func() {
+			return func() {
+				var at []time.Time
+				for _, end := range ends {
+					at = append(at, time.Now().Add(end))
+				}
+				issue(t, dir, at[0], at[1:]...)
+				load()
+			}
+		}
 		for _, tt := range []struct {
 			name   string
 			wait   time.Duration
 			change func()
 			warns  int
+			of     string // the subject of the last warning
 		}{
-			{"eight days before", 0, func() {}, 0},
-			{"seven", day, func() {}, 1},
-			{"an hour later", time.Hour, func() {}, 1},
-			{"loaded again", 0, load, 1},
-			{"a day later", 23 * time.Hour, func() {}, 2},
-			{"when it has ended", 8 * day, func() {}, 3},
-			{"another that ends soon", 0, func() { issue(t, dir, time.Now().Add(day)); load() }, 4},
-			{"one that ends late", 0, func() { issue(t, dir, time.Now().Add(90*day)); load() }, 4},
+			{"eight days before", 0, func() {}, 0, ""},
+			{"seven", day, func() {}, 1, "number 0"},
+			{"an hour later", time.Hour, func() {}, 1, "number 0"},
+			{"loaded again", 0, load, 1, "number 0"},
+			{"a day later", 23 * time.Hour, func() {}, 2, "number 0"},
+			{"when it has ended", 8 * day, func() {}, 3, "number 0"},
+			{"another that ends soon", 0, issued(day), 4, "number 0"},
+			{"one that ends late", 0, issued(90 * day), 4, "number 0"},
+			{"one whose issuer ends soon", 0, issued(90*day, 2*day), 5, "number 1"},
+			{"a day later", day, func() {}, 6, "number 1"},
+			{"one whose issuer ends late", 0, issued(90*day, 365*day), 6, "number 1"},
+			{"the second of three ends first", 0, issued(3*day, 2*day, 4*day), 7, "number 1"},
 		} {
 			time.Sleep(tt.wait)
 			tt.change()
 			pair.WarnOfEnd()
-			if n := strings.Count(log.String(), "level=WARN"); n != tt.warns {
-				t.Errorf("%s: %d warnings, want %d\n%s", tt.name, n, tt.warns, log)
+			file.WarnOfEnd(t.Context(), log)
+			for what, log := range map[string]*bytes.Buffer{"pair": ofPair, "file": ofFile} {
+				last := log.String()[strings.LastIndex(log.String(), warning)+1:]
+				if n := strings.Count(log.String(), warning); n != tt.warns || n > 0 && !strings.Contains(last, `subject="CN=`+tt.of+`" `) {
+					t.Errorf("%s, %s: %d warnings, want %d, the last of %s\n%s", tt.name, what, n, tt.warns, tt.of, log)
+				}
 			}
 		}
 	})
