@@ -88,23 +88,21 @@ func (u *users) load(ctx context.Context) error {
 		}
 		source = u.file
 	}
-	records, err := usersfile.Parse(ctx, text)
-	if err != nil {
-		return fmt.Errorf("%s: %w", source, err)
-	}
-	read, costliest := &userMap{byName: make(map[string]*storedUser), scopes: usersfile.Scopes(records)}, bcrypt.MinCost
-	for name, record := range records {
+	read := &userMap{byName: make(map[string]*storedUser, usersfile.Guess(text))}
+	all, err := usersfile.Parse(ctx, text, func(name string, record usersfile.Record) {
 		user := User{Username: name, Email: record.Email, FullName: record.FullName, Disabled: record.Disabled}
 		user.body, user.claims = answer.Encode(user), introspection.ClaimsOf(name)
 		read.byName[name] = &storedUser{User: user, hash: record.Hash, credential: tokens.CredentialOf(record.Hash), scopes: record.Scopes}
-		costliest = max(costliest, record.Cost)
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", source, err)
 	}
-	usersfile.WarnOfWeak(records, u.log)
-	read.noOne = fmt.Appendf(nil, "$2a$%02d$%s", costliest, strings.Repeat(".", 53))
+	read.scopes, read.noOne = all.Scopes, fmt.Appendf(nil, "$2a$%02d$%s", all.Costliest, strings.Repeat(".", 53))
+	all.WarnOfWeak(u.log)
 	if u.file == "" {
 		u.log.Warn("serving the tutorial's demo users, whose passwords are public; use -users to serve your own")
 	}
-	if len(records) == 0 {
+	if all.Users == 0 {
 		u.log.Warn("there are no users: nobody can log in", "source", source)
 	}
 	u.loaded.Store(read)

@@ -17,8 +17,9 @@ import (
 // Object calls visit with each name of the object in data and its value, in
 // order, and returns the first error of visit, or its own. If data is not valid
 // JSON, visit is not called. A value is valid JSON; visit decides what it means.
-// Visit gets names as they were written, so a switch over them is exact.
-func Object(data []byte, visit func(name string, value []byte) error) error {
+// Visit gets names as they were written, so a switch over them is exact. Names and
+// values may be parts of data.
+func Object(data []byte, visit func(name, value []byte) error) error {
 	if !utf8.Valid(data) {
 		return errors.New("not JSON: not UTF-8")
 	}
@@ -33,33 +34,37 @@ func Object(data []byte, visit func(name string, value []byte) error) error {
 
 // Valid is Object for data that is known to be valid JSON in UTF-8, such as a
 // value passed to visit. It is many times faster.
-func Valid(data []byte, visit func(name string, value []byte) error) error {
+func Valid(data []byte, visit func(name, value []byte) error) error {
 	rest := skipSpace(data)
 	if rest[0] != '{' {
 		return errors.New("not a JSON object")
 	}
-	var few []string // names seen so far; if there are many, they move to the map
+	var room [16][]byte
+	few := room[:0] // names seen so far; if there are many, they move to the map
 	var seen map[string]bool
 	for rest = skipSpace(rest[1:]); rest[0] != '}'; {
 		length := valueLength(rest)
 		name, plain := String(rest[:length])
 		if !plain {
-			if err := json.Unmarshal(rest[:length], &name); err != nil {
+			var text string
+			if err := json.Unmarshal(rest[:length], &text); err != nil {
 				return err
 			}
+			name = []byte(text)
 		}
-		if seen[name] || slices.Contains(few, name) {
+		if seen[string(name)] || slices.ContainsFunc(few, func(other []byte) bool { return bytes.Equal(name, other) }) {
 			return fmt.Errorf("%q appears twice", name)
 		}
-		if few = append(few, name); len(few) > 16 {
+		if len(few) == cap(few) {
 			if seen == nil {
 				seen = make(map[string]bool)
 			}
 			for _, name := range few {
-				seen[name] = true
+				seen[string(name)] = true
 			}
 			few = few[:0]
 		}
+		few = append(few, name)
 		rest = skipSpace(skipSpace(rest[length:])[1:]) // the colon
 		length = valueLength(rest)
 		if err := visit(name, rest[:length]); err != nil {
@@ -72,44 +77,62 @@ func Valid(data []byte, visit func(name string, value []byte) error) error {
 	return nil
 }
 
-// String returns the text of a JSON string without escapes; any other value is
-// not plain.
-func String(value []byte) (text string, plain bool) {
+// String returns the text of a JSON string without escapes, as a part of value; any
+// other value is not plain.
+func String(value []byte) (text []byte, plain bool) {
 	if value[0] != '"' || bytes.IndexByte(value, '\\') >= 0 {
-		return "", false
+		return nil, false
 	}
-	return string(value[1 : len(value)-1]), true
+	return value[1 : len(value)-1], true
 }
 
-func skipSpace(data []byte) []byte { return bytes.TrimLeft(data, " \t\r\n") }
+func skipSpace(data []byte) []byte {
+	for len(data) > 0 && (data[0] == ' ' || data[0] == '\t' || data[0] == '\r' || data[0] == '\n') {
+		data = data[1:]
+	}
+	return data
+}
 
 // valueLength returns the length of the value at the start of valid JSON.
 func valueLength(data []byte) int {
-	depth, inString := 0, false
+	depth := 0
 	for i := 0; i < len(data); i++ {
-		switch c := data[i]; {
-		case inString && c == '\\':
-			i++
-		case c == '"':
-			inString = !inString
-			if !inString && depth == 0 {
+		switch data[i] {
+		case '"':
+			i += stringLength(data[i:]) - 1
+			if depth == 0 {
 				return i + 1
 			}
-		case inString:
-		case c == '{' || c == '[':
+		case '{', '[':
 			depth++
-		case c == '}' || c == ']':
+		case '}', ']':
 			if depth == 0 { // the end of what contains the value
 				return i
 			}
 			if depth--; depth == 0 {
 				return i + 1
 			}
-		case depth == 0 && (c == ',' || c == ' ' || c == '\t' || c == '\r' || c == '\n'):
-			return i
+		case ',', ' ', '\t', '\r', '\n':
+			if depth == 0 {
+				return i
+			}
 		}
 	}
 	return len(data)
+}
+
+// stringLength is the length of the string that valid JSON begins with.
+func stringLength(data []byte) int {
+	for i := 1; ; i++ {
+		i += bytes.IndexByte(data[i:], '"')
+		before := i
+		for data[before-1] == '\\' {
+			before--
+		}
+		if (i-before)%2 == 0 { // each escape is of two
+			return i + 1
+		}
+	}
 }
 
 // invalid says where data stops being one JSON value. It quotes no more of it

@@ -20,6 +20,9 @@ func TestObject(t *testing.T) {
 		{"a name twice", `{"a":1,"b":2,"a":3}`, "a=1;b=2;", `"a" appears twice`},
 		{"a name twice, far apart", manyNames(40, `,"n3":0`), manySeen(40), `"n3" appears twice`},
 		{"a name twice, once escaped", `{"a":1,"\u0061":3}`, "a=1;", `"a" appears twice`},
+		{"quotes and braces in strings", `{"a":"}\",","b\\":"\\","c":["]\\\"","}"],"d":{"\\\\":"{"}}`, `a="}\",";b\="\\";c=["]\\\"","}"];d={"\\\\":"{"};`, ""},
+		{"many names, the first twice", `{` + strings.Join(names(40), ":1,") + `:1,"n0":2}`, strings.ReplaceAll(strings.Join(names(40), "=1;"), `"`, "") + "=1;", `"n0" appears twice`},
+		{"many names, the last twice", `{` + strings.Join(names(40), ":1,") + `:1,"n39":2}`, strings.ReplaceAll(strings.Join(names(40), "=1;"), `"`, "") + "=1;", `"n39" appears twice`},
 		{"text after", "{}\n{}", "", "text after the JSON object, line 2"},
 		{"a stray brace after", `{}}`, "", "text after the JSON object, line 1"},
 		{"no object", `[]`, "", "not a JSON object"},
@@ -36,8 +39,8 @@ func TestObject(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var saw strings.Builder
-			err := Object([]byte(tt.data), func(name string, value []byte) error {
-				saw.WriteString(name + "=" + string(value) + ";")
+			err := Object([]byte(tt.data), func(name, value []byte) error {
+				saw.WriteString(string(name) + "=" + string(value) + ";")
 				return nil
 			})
 			if saw.String() != tt.want {
@@ -70,7 +73,15 @@ func manySeen(n int) string {
 
 func TestObjectStopsAtTheVisitorsError(t *testing.T) {
 	no := errors.New("no")
-	if err := Object([]byte(`{"a":1,"b":2}`), func(name string, _ []byte) error { return no }); err != no {
+	if err := Object([]byte(`{"a":1,"b":2}`), func(_, _ []byte) error { return no }); err != no {
 		t.Errorf("error %v, want the visitor's", err)
 	}
+}
+
+// names are n different names.
+func names(n int) (names []string) {
+	for i := range n {
+		names = append(names, fmt.Sprintf(`"n%d"`, i))
+	}
+	return names
 }

@@ -3,6 +3,7 @@
 package usersfile
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -11,7 +12,6 @@ import (
 	"log/slog"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode"
 
@@ -55,75 +55,135 @@ type Record struct {
 	Cost     int      // of the hash, from bcrypt.MinCost to MaxCost
 }
 
-// Parse reads the records, by username. Its error is one line that names the user
-// and the fault, and shows no hash. It is ctx's error if ctx ends first, so that a
-// long file does not hold up a stop.
-func Parse(ctx context.Context, text []byte) (map[string]Record, error) {
-	records := make(map[string]Record)
-	err := strictjson.Object(text, func(name string, value []byte) error {
+// Summary is what there is to know about all users of a file.
+type Summary struct {
+	Users     int
+	Scopes    []string // that any of them may hold, sorted, each once
+	Costliest int      // the cost of the costliest hash, bcrypt.MinCost at least
+	weak      []string // the names of those whose hash costs less than LeastCost
+}
+
+// Parse reads the users and calls add with each of them, in the order of the file.
+// Its error is one line that names the user and the fault, and shows no hash. It is
+// ctx's error if ctx ends first, so that a long file does not hold up a stop.
+func Parse(ctx context.Context, text []byte, add func(name string, record Record)) (Summary, error) {
+	summary := Summary{Costliest: bcrypt.MinCost}
+	lists := make(scopeLists)
+	err := strictjson.Object(text, func(key, value []byte) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		record, err := parseRecord(name, value)
+		name := string(key)
+		record, err := parseRecord(name, value, lists)
 		if err != nil {
 			return fmt.Errorf("user %q: %w", name, err)
 		}
-		records[name] = record
+		add(name, record)
+		summary.Users++
+		summary.Costliest = max(summary.Costliest, record.Cost)
+		if record.Cost < LeastCost {
+			summary.weak = append(summary.weak, name)
+		}
 		return nil
 	})
-	return records, err
+	for _, list := range lists {
+		summary.Scopes = append(summary.Scopes, list...)
+	}
+	slices.Sort(summary.Scopes)
+	summary.Scopes = slices.Compact(summary.Scopes)
+	return summary, err
 }
 
-// Scopes returns all scopes that any of the users may hold, sorted, each once.
-func Scopes(records map[string]Record) (scopes []string) {
-	for _, record := range records {
-		scopes = append(scopes, record.Scopes...)
-	}
-	slices.Sort(scopes)
-	return slices.Compact(scopes)
-}
+// Guess returns about how many users there are in a text, to make room for them.
+func Guess(text []byte) int { return bytes.Count(text, []byte(`"hashed_password"`)) }
 
 // WarnOfWeak logs how many users have a hash with a cost below LeastCost, and the
 // names of the first few.
-func WarnOfWeak(records map[string]Record, log *slog.Logger) {
+func (s Summary) WarnOfWeak(log *slog.Logger) {
 	const named = 5
-	var weak []string
-	for name, record := range records {
-		if record.Cost < LeastCost {
-			weak = append(weak, name)
-		}
-	}
-	if len(weak) == 0 {
+	if len(s.weak) == 0 {
 		return
 	}
-	slices.Sort(weak)
-	some := weak[:min(len(weak), named)]
+	slices.Sort(s.weak)
+	some := slices.Clone(s.weak[:min(len(s.weak), named)])
 	for i, name := range some {
 		some[i] = logs.Cut(name)
 	}
-	log.Warn("some users have weak hashes, hash their passwords again", "users", len(weak), "among_them", some, "least_cost", LeastCost)
+	log.Warn("some users have weak hashes, hash their passwords again", "users", len(s.weak), "among_them", some, "least_cost", LeastCost)
 }
-
-var (
-	bcryptHash = regexp.MustCompile(`^\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}$`)
-	scopeToken = regexp.MustCompile(`^[\x21\x23-\x5b\x5d-\x7e]+$`) // RFC 6749 3.3
-)
 
 // text reads a JSON value that is a string or null.
 func text(value []byte) (text *string, err error) {
 	if plain, ok := strictjson.String(value); ok {
-		return &plain, nil
+		text := string(plain)
+		return &text, nil
 	}
 	err = json.Unmarshal(value, &text)
 	return text, err
 }
 
-func parseRecord(name string, value []byte) (record Record, err error) {
+var yes, no = true, false
+
+// boolean reads a JSON value that is true, false or null.
+func boolean(value []byte) (boolean *bool, err error) {
+	switch string(value) {
+	case "true":
+		return &yes, nil
+	case "false":
+		return &no, nil
+	}
+	err = json.Unmarshal(value, &boolean)
+	return boolean, err
+}
+
+// scopeLists are the lists of scopes in a file, keyed by the JSON that they were
+// read from. Users who may hold the same scopes share a list.
+type scopeLists map[string][]string
+
+var scopeToken = regexp.MustCompile(`^[\x21\x23-\x5b\x5d-\x7e]+$`) // RFC 6749 3.3
+
+func (l scopeLists) read(value []byte) ([]string, error) {
+	if list, known := l[string(value)]; known {
+		return list, nil
+	}
+	var list []string
+	if err := json.Unmarshal(value, &list); err != nil {
+		return nil, err
+	}
+	for _, scope := range list {
+		if !scopeToken.MatchString(scope) {
+			return nil, fmt.Errorf("%q is not a scope: one is printable ASCII without spaces, \" and \\", scope)
+		}
+	}
+	l[string(value)] = list
+	return list, nil
+}
+
+// costOf returns the cost of a bcrypt hash, $2a$, $2b$ or $2y$; ok is false if it
+// is not one.
+func costOf(hash []byte) (cost int, ok bool) {
+	if len(hash) != 60 || hash[6] != '$' {
+		return 0, false
+	}
+	switch string(hash[:4]) {
+	case "$2a$", "$2b$", "$2y$":
+	default:
+		return 0, false
+	}
+	for _, c := range hash[7:] {
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '.' <= c && c <= '9') { // ./0123456789
+			return 0, false
+		}
+	}
+	tens, ones := hash[4]-'0', hash[5]-'0'
+	return int(tens)*10 + int(ones), tens <= 9 && ones <= 9
+}
+
+func parseRecord(name string, value []byte, lists scopeLists) (record Record, err error) {
 	var username *string
-	var hash string
-	err = strictjson.Valid(value, func(field string, value []byte) error {
+	err = strictjson.Valid(value, func(field, value []byte) error {
 		var err error
-		switch field {
+		switch string(field) {
 		case "username":
 			username, err = text(value)
 		case "email":
@@ -131,27 +191,32 @@ func parseRecord(name string, value []byte) (record Record, err error) {
 		case "full_name":
 			record.FullName, err = text(value)
 		case "disabled":
-			err = json.Unmarshal(value, &record.Disabled)
+			record.Disabled, err = boolean(value)
 		case "hashed_password":
-			var hashed *string
-			if hashed, err = text(value); hashed != nil {
-				hash = *hashed
+			var hash *string
+			if plain, ok := strictjson.String(value); ok {
+				record.Hash = bytes.Clone(plain)
+			} else if hash, err = text(value); hash != nil {
+				record.Hash = []byte(*hash)
 			}
 		case "scopes":
-			err = json.Unmarshal(value, &record.Scopes)
+			record.Scopes, err = lists.read(value)
 		default:
 			return fmt.Errorf("unknown field %q", field)
 		}
-		if wrong := new(json.UnmarshalTypeError); errors.As(err, &wrong) { // the only possible error, as the value is valid JSON
+		if err == nil {
+			return nil
+		}
+		if wrong := new(json.UnmarshalTypeError); errors.As(err, &wrong) {
 			wants := map[string]string{"bool": "true or false", "[]string": "a list of strings"}
 			return fmt.Errorf("field %q is a %s, want %s", field, wrong.Value, cmp.Or(wants[wrong.Type.String()], wrong.Type.String()))
 		}
-		return nil
+		return err
 	})
 	if err != nil {
 		return Record{}, err
 	}
-	parts := bcryptHash.FindStringSubmatch(hash)
+	cost, ok := costOf(record.Hash)
 	switch {
 	case name == "":
 		return Record{}, errors.New("the username is empty")
@@ -159,20 +224,13 @@ func parseRecord(name string, value []byte) (record Record, err error) {
 		return Record{}, errors.New("the username contains a control character")
 	case username != nil && *username != name:
 		return Record{}, fmt.Errorf("the username %q differs from its key", *username)
-	case hash == "":
+	case len(record.Hash) == 0:
 		return Record{}, errors.New("no hashed_password")
-	case parts == nil:
+	case !ok:
 		return Record{}, errors.New("hashed_password is not a bcrypt hash: simple-oauth2 hash makes one")
+	case cost < bcrypt.MinCost || cost > MaxCost:
+		return Record{}, fmt.Errorf("hashed_password has cost %d: it must be from %d to %d", cost, bcrypt.MinCost, MaxCost)
 	}
-	record.Hash = []byte(hash)
-	record.Cost, _ = strconv.Atoi(parts[1])
-	if record.Cost < bcrypt.MinCost || record.Cost > MaxCost {
-		return Record{}, fmt.Errorf("hashed_password has cost %d: it must be from %d to %d", record.Cost, bcrypt.MinCost, MaxCost)
-	}
-	for _, scope := range record.Scopes {
-		if !scopeToken.MatchString(scope) {
-			return Record{}, fmt.Errorf("%q is not a scope: one is printable ASCII without spaces, \" and \\", scope)
-		}
-	}
+	record.Cost = cost
 	return record, nil
 }

@@ -25,6 +25,16 @@ var hash = func() string {
 	return string(hash)
 }()
 
+// parse reads a file, and wants each user once.
+func parse(ctx context.Context, text string) (map[string]usersfile.Record, usersfile.Summary, error) {
+	records := make(map[string]usersfile.Record)
+	summary, err := usersfile.Parse(ctx, []byte(text), func(name string, record usersfile.Record) { records[name] = record })
+	if err == nil && summary.Users != len(records) {
+		err = fmt.Errorf("%d users, of %d names", summary.Users, len(records))
+	}
+	return records, summary, err
+}
+
 // TestParse reads a file, and wants it to be accepted, or refused in one line.
 func TestParse(t *testing.T) {
 	record := func(fields string) string { return `{"johndoe": {` + fields + `}}` }
@@ -62,15 +72,22 @@ func TestParse(t *testing.T) {
 		{"hash with a bad letter", record(`"hashed_password": "` + hash[:59] + `!"`), `user "johndoe": hashed_password is not a bcrypt hash: simple-oauth2 hash makes one`},
 		{"$2x$", record(`"hashed_password": "` + strings.Replace(hash, "$2a$", "$2x$", 1) + `"`), `user "johndoe": hashed_password is not a bcrypt hash: simple-oauth2 hash makes one`},
 		{"cost 17", record(`"hashed_password": "` + strings.Replace(hash, "$04$", "$17$", 1) + `"`), `user "johndoe": hashed_password has cost 17: it must be from 4 to 16`},
+		{"cost of a letter", record(`"hashed_password": "` + strings.Replace(hash, "$04$", "$1a$", 1) + `"`), `user "johndoe": hashed_password is not a bcrypt hash: simple-oauth2 hash makes one`},
+		{"cost of a sign", record(`"hashed_password": "` + strings.Replace(hash, "$04$", "$1-$", 1) + `"`), `user "johndoe": hashed_password is not a bcrypt hash: simple-oauth2 hash makes one`},
+		{"cost of three digits", record(`"hashed_password": "` + strings.Replace(hash, "$04$", "$010$", 1)[:60] + `"`), `user "johndoe": hashed_password is not a bcrypt hash: simple-oauth2 hash makes one`},
+		{"hash with an escape", record(`"hashed_password": "\u0024` + hash[1:] + `"`), ""},
 		{"cost 3", record(`"hashed_password": "` + strings.Replace(hash, "$04$", "$03$", 1) + `"`), `user "johndoe": hashed_password has cost 3: it must be from 4 to 16`},
 		{"disabled not a bool", record(good + `, "disabled": "no"`), `user "johndoe": field "disabled" is a string, want true or false`},
 		{"hash not a string", record(`"hashed_password": 1`), `user "johndoe": field "hashed_password" is a number, want string`},
 		{"scopes not a list", record(good + `, "scopes": "a b"`), `user "johndoe": field "scopes" is a string, want a list of strings`},
 		{"scope with a space", record(good + `, "scopes": ["a b"]`), `user "johndoe": "a b" is not a scope: one is printable ASCII without spaces, " and \`},
+		{"scope not a string", record(good + `, "scopes": ["a", 1]`), `user "johndoe": field "scopes" is a number, want string`},
+		{"a bad scope for the second time", `{"jane": {` + good + `, "scopes": ["a"]}, "johndoe": {` + good + `, "scopes": ["ü"]}, "joan": {` + good + `, "scopes": ["ü"]}}`, `user "johndoe": "ü" is not a scope: one is printable ASCII without spaces, " and \`},
+		{"disabled a number", record(good + `, "disabled": 0`), `user "johndoe": field "disabled" is a number, want true or false`},
 		{"scope null", record(good + `, "scopes": [null]`), `user "johndoe": "" is not a scope: one is printable ASCII without spaces, " and \`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			records, err := usersfile.Parse(t.Context(), []byte(tt.text))
+			records, _, err := parse(t.Context(), tt.text)
 			if tt.err == "" && err != nil || tt.err != "" && (err == nil || err.Error() != tt.err) {
 				t.Errorf("error %v, want %s", err, tt.err)
 			}
@@ -82,7 +99,7 @@ func TestParse(t *testing.T) {
 }
 
 func TestEverything(t *testing.T) {
-	records, err := usersfile.Parse(t.Context(), []byte(`{"jane": {"hashed_password": "`+hash+`", "full_name": "Jane Roe", "email": "jane@example.com", "disabled": true, "scopes": ["a", "b"]}, "gate": {"hashed_password": "`+hash+`"}}`))
+	records, _, err := parse(t.Context(), `{"jane": {"hashed_password": "`+hash+`", "full_name": "Jane Roe", "email": "jane@example.com", "disabled": true, "scopes": ["a", "b"]}, "gate": {"hashed_password": "`+hash+`"}}`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,14 +115,37 @@ func TestEverything(t *testing.T) {
 	}
 }
 
-func TestScopes(t *testing.T) {
-	got := usersfile.Scopes(map[string]usersfile.Record{
-		"jane": {Scopes: []string{"items:write", "items:read", "items:read"}},
-		"gate": {Scopes: []string{"introspect", "items:read"}},
-		"none": {},
-	})
-	if want := []string{"introspect", "items:read", "items:write"}; !slices.Equal(got, want) {
-		t.Errorf("%q, want %q", got, want)
+func TestSummary(t *testing.T) {
+	costly := strings.Replace(hash, "$04$", "$12$", 1)
+	for _, tt := range []struct {
+		name, text string
+		users      int
+		scopes     []string
+		costliest  int
+	}{
+		{"nobody", `{}`, 0, nil, bcrypt.MinCost},
+		{"no scopes", `{"a": {"hashed_password": "` + costly + `"}}`, 1, nil, 12},
+		{"scopes of each", `{
+			"jane": {"hashed_password": "` + hash + `", "scopes": ["items:write", "items:read", "items:read"]},
+			"joan": {"hashed_password": "` + costly + `", "scopes": ["items:write", "items:read", "items:read"]},
+			"gate": {"hashed_password": "` + hash + `", "scopes": ["introspect", "items:read"]},
+			"none": {"hashed_password": "` + hash + `", "scopes": null}
+		}`, 4, []string{"introspect", "items:read", "items:write"}, 12},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			records, got, err := parse(t.Context(), tt.text)
+			if err != nil || got.Users != tt.users || !slices.Equal(got.Scopes, tt.scopes) || got.Costliest != tt.costliest {
+				t.Errorf("%+v, %v", got, err)
+			}
+			if n := usersfile.Guess([]byte(tt.text)); n != tt.users {
+				t.Errorf("a guess of %d users", n)
+			}
+			if jane := records["jane"].Scopes; jane != nil && !slices.Equal(jane, []string{"items:write", "items:read", "items:read"}) {
+				t.Errorf("jane's scopes are %q", jane)
+			} else if jane != nil && &jane[0] != &records["joan"].Scopes[0] {
+				t.Error("Jane and Joan share no list")
+			}
+		})
 	}
 }
 
@@ -159,7 +199,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		records, err := usersfile.Parse(context.Background(), []byte(text))
+		records, _, err := parse(context.Background(), text)
 		if err != nil {
 			if strings.Contains(err.Error(), "\n") {
 				t.Errorf("the error has more than one line: %q", err)
@@ -176,7 +216,6 @@ func FuzzParse(f *testing.F) {
 }
 
 func TestWarnOfWeak(t *testing.T) {
-	records := map[string]usersfile.Record{"strong": {Cost: usersfile.LeastCost}}
 	for _, tt := range []struct {
 		weak int
 		want string
@@ -185,11 +224,16 @@ func TestWarnOfWeak(t *testing.T) {
 		{1, `users=1 among_them=[weak0] least_cost=10`},
 		{7, `users=7 among_them="[weak0 weak1 weak2 weak3 weak4]" least_cost=10`},
 	} {
+		users := []string{`"strong": {"hashed_password": "` + strings.Replace(hash, "$04$", "$10$", 1) + `"}`}
 		for i := range tt.weak {
-			records[fmt.Sprint("weak", i)] = usersfile.Record{Cost: usersfile.LeastCost - 1}
+			users = append(users, fmt.Sprintf(`"weak%d": {"hashed_password": "%s"}`, tt.weak-1-i, strings.Replace(hash, "$04$", "$09$", 1)))
+		}
+		_, summary, err := parse(t.Context(), "{"+strings.Join(users, ",")+"}")
+		if err != nil {
+			t.Fatal(err)
 		}
 		var log strings.Builder
-		usersfile.WarnOfWeak(records, slog.New(slog.NewTextHandler(&log, nil)))
+		summary.WarnOfWeak(slog.New(slog.NewTextHandler(&log, nil)))
 		if got := log.String(); strings.Count(got, "\n") != min(tt.weak, 1) || !strings.Contains(got, tt.want) {
 			t.Errorf("%d: %q, want %s", tt.weak, got, tt.want)
 		}
@@ -199,7 +243,7 @@ func TestWarnOfWeak(t *testing.T) {
 func TestParseStops(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
-	if _, err := usersfile.Parse(ctx, []byte(`{"jane": {"hashed_password": "`+hash+`"}}`)); !errors.Is(err, context.Canceled) {
+	if _, _, err := parse(ctx, `{"jane": {"hashed_password": "`+hash+`"}}`); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
 }
