@@ -1457,6 +1457,27 @@ func TestRunStopInAReload(t *testing.T) {
 	s.waitForEnd(t)
 }
 
+// TestLoadAllocations wants a user who does not come to cost little.
+func TestLoadAllocations(t *testing.T) {
+	const n = 1000
+	file, text := filepath.Join(t.TempDir(), "users.json"), []byte("{")
+	for i := range n {
+		text = fmt.Appendf(text, `"user%d": {"full_name": "User %d", "email": "user%d@example.com", "hashed_password": "$2a$12$%053d", "scopes": ["items:read"]},`, i, i, i, i)
+	}
+	if err := os.WriteFile(file, append(text[:len(text)-1], '}'), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	u := &users{file: file, log: slog.New(slog.DiscardHandler)}
+	got := testing.AllocsPerRun(3, func() {
+		if err := u.load(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if got > 14*n {
+		t.Errorf("%v allocations for %d users", got, n)
+	}
+}
+
 // hangUp sends SIGHUP to this process.
 func hangUp(t *testing.T) {
 	t.Helper()

@@ -12,7 +12,6 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"simple-oauth2/internal/answer"
-	"simple-oauth2/internal/introspection"
 	"simple-oauth2/internal/tokens"
 	"simple-oauth2/internal/usersfile"
 	"simple-oauth2/internal/watch"
@@ -26,9 +25,12 @@ type User struct {
 	FullName *string `json:"full_name"`
 	Disabled *bool   `json:"disabled"`
 
-	body   []byte               // the user in JSON, encoded once when loaded
-	claims introspection.Claims // what /introspect says of the user, also encoded once
+	encoded *encoded
 }
+
+// encoded is a user in JSON, encoded when first needed, since most users of a large
+// file never come: all that may be shown, and what /introspect says.
+type encoded struct{ body, claims answer.Once }
 
 func (u User) active() bool { return u.Disabled == nil || !*u.Disabled }
 
@@ -90,8 +92,7 @@ func (u *users) load(ctx context.Context) error {
 	}
 	read := &userMap{byName: make(map[string]*storedUser, usersfile.Guess(text))}
 	all, err := usersfile.Parse(ctx, text, func(name string, record usersfile.Record) {
-		user := User{Username: name, Email: record.Email, FullName: record.FullName, Disabled: record.Disabled}
-		user.body, user.claims = answer.Encode(user), introspection.ClaimsOf(name)
+		user := User{name, record.Email, record.FullName, record.Disabled, new(encoded)}
 		read.byName[name] = &storedUser{User: user, hash: record.Hash, credential: tokens.CredentialOf(record.Hash), scopes: record.Scopes}
 	})
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http"
+	"sync/atomic"
 )
 
 // Encode returns v in JSON. It panics if v cannot be encoded.
@@ -17,6 +18,21 @@ func Encode(v any) []byte {
 		panic(err)
 	}
 	return bytes.TrimSuffix(body.Bytes(), []byte("\n"))
+}
+
+// Once is JSON that is encoded when it is first needed. The zero value is ready to
+// use.
+type Once struct{ made atomic.Pointer[[]byte] }
+
+// Get returns what encode returned, now or earlier. Several that ask first at the
+// same time may each call it.
+func (o *Once) Get(encode func() []byte) []byte {
+	if made := o.made.Load(); made != nil {
+		return *made
+	}
+	made := encode()
+	o.made.Store(&made)
+	return made
 }
 
 // JSON answers with a status, and v in JSON.

@@ -11,20 +11,16 @@ import (
 	"simple-oauth2/internal/answer"
 )
 
-// Claims is what an answer says about a user, in JSON.
-type Claims []byte
-
-// ClaimsOf returns the claims of the user with that name.
-func ClaimsOf(username string) Claims {
-	return bytes.Trim(answer.Encode(struct {
-		Username string `json:"username"`
-		Subject  string `json:"sub"`
-	}{username, username}), "{}")
-}
-
 // Active answers that a token is active, whose it is and what it was granted.
-// Each scope must be one by RFC 6749 3.3. Issued and expires are in Unix seconds.
-func Active(w http.ResponseWriter, who Claims, scopes []string, issued, expires int64) {
+// Claims keeps what the answer says about the user of that name. Each scope must be
+// one by RFC 6749 3.3. Issued and expires are in Unix seconds.
+func Active(w http.ResponseWriter, claims *answer.Once, username string, scopes []string, issued, expires int64) {
+	who := claims.Get(func() []byte {
+		return bytes.Trim(answer.Encode(struct {
+			Username string `json:"username"`
+			Subject  string `json:"sub"`
+		}{username, username}), "{}")
+	})
 	body := make([]byte, 0, 192)
 	body = append(body, `{"active":true,`...)
 	body = append(body, who...)
