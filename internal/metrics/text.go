@@ -141,7 +141,7 @@ func (m *Metrics) writeTo(w io.Writer) {
 	t.sample(name, seconds(m.loaded("users")), "what", "users")
 	if end := m.certificate(); !end.IsZero() {
 		t.sample(name, seconds(m.loaded("certificate")), "what", "certificate")
-		t.gauge("simple_oauth2_certificate_end_timestamp_seconds", "When the certificate expires.", seconds(end))
+		t.gauge("simple_oauth2_certificate_end_timestamp_seconds", "When the certificate expires, or another one of its chain if that is earlier.", seconds(end))
 	}
 	name = "simple_oauth2_build_info"
 	t.family(name, "gauge", "Always 1, with the versions of the program and of Go as labels.")

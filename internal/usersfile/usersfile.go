@@ -45,7 +45,8 @@ const Demonstration = `{
 	}
 }`
 
-// Record is what the file says about a user; a missing field is nil.
+// Record is what the file says about a user; a missing field is nil. Disabled and
+// Scopes may be shared by many users, and must not be changed.
 type Record struct {
 	Email    *string
 	FullName *string
