@@ -1544,6 +1544,7 @@ func TestRunStop(t *testing.T) {
 }
 
 func TestRunTLS(t *testing.T) {
+	t.Parallel()
 	cert, key := writeCertificate(t, t.TempDir())
 	s := start(t, "-tls-cert", cert, "-tls-key", key)
 	if err := run(t.Context(), []string{"healthcheck", "-addr", s.addr, "-tls-cert", cert, "-tls-key", key}, noEnv, io.Discard); err != nil {
@@ -1572,6 +1573,7 @@ func TestRunTLS(t *testing.T) {
 
 // TestRunFilesChange replaces users and certificate, and sends no signal.
 func TestRunFilesChange(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	cert, key := writeCertificate(t, dir)
 	file := filepath.Join(dir, "users.json")

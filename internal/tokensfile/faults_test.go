@@ -450,7 +450,8 @@ func (f *safeFile) flush(n int) {
 // disk that fails at random. After each restart, what was answered must be there,
 // and what was refused must not.
 func TestCrashes(t *testing.T) {
-	for seed := range uint64(60) {
+	t.Parallel()
+	for seed := range uint64(30) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			d := &disk{rand: rand.New(rand.NewPCG(seed, 0))}
 			dir := folder(t)

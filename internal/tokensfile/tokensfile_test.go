@@ -120,6 +120,7 @@ func lacks(t testing.TB, s *Store, want string) {
 const cannotWrite = "the tokens file cannot be written"
 
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	conformance.Run(t, func(t *testing.T) tokens.Store {
 		s, _ := open(t, filepath.Join(folder(t), "tokens"))
 		return s
@@ -246,6 +247,7 @@ func TestTooLongRecord(t *testing.T) {
 
 // TestCut cuts the file after each byte.
 func TestCut(t *testing.T) {
+	t.Parallel()
 	dir := folder(t)
 	s, _ := open(t, filepath.Join(dir, "tokens"))
 	var keys []tokens.Key

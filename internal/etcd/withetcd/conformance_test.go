@@ -73,10 +73,12 @@ func run(t *testing.T, c etcd.Config) *etcd.Store {
 func TestConformance(t *testing.T) {
 	endpoint := startEtcd(t)
 	t.Run("one replica", func(t *testing.T) {
+		t.Parallel()
 		s := run(t, etcd.Config{Endpoints: endpoint, Prefix: "/one/"})
 		conformance.Run(t, func(*testing.T) tokens.Store { return s })
 	})
 	t.Run("look-ups by another replica", func(t *testing.T) {
+		t.Parallel()
 		c := etcd.Config{Endpoints: endpoint, Prefix: "/two/"}
 		a := run(t, c)
 		b := run(t, c)
