@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
@@ -118,6 +119,13 @@ func lacks(t testing.TB, s *Store, want string) {
 }
 
 const cannotWrite = "the tokens file cannot be written"
+
+// TestMain lets more tests run at a time than there are cores: they mostly wait.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	flag.Set("test.parallel", "16")
+	os.Exit(m.Run())
+}
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
