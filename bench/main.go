@@ -4,7 +4,7 @@
 // python3-bcrypt and python3-multipart; a peer that cannot be started is left out,
 // with a message.
 //
-//	go run .                 all parts but etcd, some forty minutes
+//	go run .                 all parts but etcd, some fifty minutes
 //	go run . -only flood     /users/me, calm and while clients guess passwords
 //	go run . -only bare      /users/me beside a bare net/http handler
 //	go run . -only crowd     crowds that log in, and honest users beside guessers
@@ -63,10 +63,10 @@ var parts = []struct {
 }{
 	{"flood", (*bench).flood},
 	{"bare", (*bench).bare},
-	{"crowd", (*bench).crowds},
 	{"memory", (*bench).memory},
 	{"tls", (*bench).handshakes},
 	{"introspect", (*bench).introspect},
+	{"crowd", (*bench).crowds},
 	{"etcd", (*bench).etcd},
 }
 
