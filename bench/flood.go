@@ -82,15 +82,21 @@ func (b *bench) flood() error {
 // bare compares /users/me with a bare net/http handler.
 func (b *bench) bare() error {
 	_, err := measure(b.peers[0], b.dir, bcrypt.DefaultCost, func(_ *row, token string, _ func() float64) error {
-		const bareAddr = "127.0.0.1:18001"
-		bare := exec.Command(filepath.Join(b.dir, "bench"), "-serve", "bare", "-addr", bareAddr)
-		if err := bare.Start(); err != nil {
+		bare, err := b.startBare()
+		if err != nil {
 			return err
 		}
 		defer kill(bare)
 		return inTurn("the service", addr, token, "a bare net/http handler", bareAddr, token)
 	})
 	return err
+}
+
+const bareAddr = "127.0.0.1:18001"
+
+func (b *bench) startBare() (*exec.Cmd, error) {
+	bare := exec.Command(filepath.Join(b.dir, "bench"), "-serve", "bare", "-addr", bareAddr)
+	return bare, bare.Start()
 }
 
 // inTurn loads /users/me at two addresses: forty turns of one second each, in

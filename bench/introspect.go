@@ -15,10 +15,16 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-// introspect compares three requests: /users/me, /introspect by a bearer token,
-// and /introspect by HTTP Basic. It loads them in turn, as inTurn does.
+// introspect compares four requests: /users/me, /introspect by a bearer token and
+// by HTTP Basic, and the same form sent to a bare net/http handler. It loads them
+// in turn, as inTurn does.
 func (b *bench) introspect() error {
 	_, err := measure(b.peers[0], b.dir, bcrypt.DefaultCost, func(_ *row, token string, _ func() float64) error {
+		bare, err := b.startBare()
+		if err != nil {
+			return err
+		}
+		defer kill(bare)
 		return besideUsersMe(b.dir, token)
 	})
 	return err
@@ -43,17 +49,18 @@ func besideUsersMe(dir, token string) error {
 	}
 	basic := "Basic " + base64.StdEncoding.EncodeToString([]byte("gate:secret"))
 	loads := []struct {
-		name, path, authorization string
-		args                      []string
+		name, url, authorization string
+		args                     []string
 	}{
-		{"/users/me", "/users/me", "Bearer " + token, nil},
-		{"/introspect by bearer token", "/introspect", "Bearer " + gate.AccessToken, []string{"-s", script}},
-		{"/introspect by HTTP Basic", "/introspect", basic, []string{"-s", script}},
+		{"/users/me", addr + "/users/me", "Bearer " + token, nil},
+		{"/introspect by bearer token", addr + "/introspect", "Bearer " + gate.AccessToken, []string{"-s", script}},
+		{"/introspect by HTTP Basic", addr + "/introspect", basic, []string{"-s", script}},
+		{"a bare net/http handler that reads the form", bareAddr + "/introspect", "Bearer " + gate.AccessToken, []string{"-s", script}},
 	}
 	rates := make([][]float64, len(loads))
 	for range 40 {
 		for _, i := range rand.Perm(len(loads)) {
-			args := append(loads[i].args, "-t1", "-c64", "-d1s", "-H", "Authorization: "+loads[i].authorization, "http://"+addr+loads[i].path)
+			args := append(loads[i].args, "-t1", "-c64", "-d1s", "-H", "Authorization: "+loads[i].authorization, "http://"+loads[i].url)
 			out, err := exec.Command("wrk", args...).CombinedOutput()
 			found, wrong := perSecond.FindSubmatch(out), not200.Find(out)
 			if err != nil || found == nil || wrong != nil {
@@ -70,11 +77,12 @@ func besideUsersMe(dir, token string) error {
 		}
 		return median(ratios)
 	}
-	bearer, basicToBearer := ratio(1, 0), ratio(2, 1) // before median sorts the rates
+	bearer, basicToBearer, bearerToBare := ratio(1, 0), ratio(2, 1), ratio(1, 3) // before median sorts the rates
 	fmt.Println("\nrequests/s in turns of one second:")
 	for i, load := range loads {
 		fmt.Printf("%s %.0f\n", load.name, median(rates[i]))
 	}
-	fmt.Printf("median of the ratios: by bearer token to /users/me %.3f, by HTTP Basic to by bearer token %.3f\n", bearer, basicToBearer)
+	fmt.Printf("median of the ratios: by bearer token to /users/me %.3f and to the bare handler %.3f, by HTTP Basic to by bearer token %.3f\n",
+		bearer, bearerToBare, basicToBearer)
 	return nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"log"
 	"net/http"
 	"os"
@@ -18,18 +19,20 @@ import (
 
 var johndoe = []byte(`{"username":"johndoe","email":"johndoe@example.com","full_name":"John Doe","disabled":false}`)
 
-// serveBare answers every request with the bytes of /users/me, to show what
-// net/http alone can do in a server with this service's time limits.
+// serveBare reads the body of every request and answers with the bytes of
+// /users/me, to show what net/http alone can do in a server with this service's
+// time limits.
 func serveBare(addr string) {
 	server := &http.Server{
 		Addr: addr,
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
 			w.Header().Set("Content-Type", "application/json")
 			w.Write(johndoe)
 		}),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      30 * time.Second,
+		WriteTimeout:      45 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 	}
 	log.Fatal(server.ListenAndServe())

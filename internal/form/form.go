@@ -139,25 +139,52 @@ type collector struct {
 	others map[string]bool // sent but not requested
 }
 
-// parseURLEncoded accepts what url.ParseQuery accepts, without the detour through
-// a map of lists.
-func (c *collector) parseURLEncoded(read []byte) error {
-	for text := string(read); text != ""; {
-		var pair string
-		if pair, text, _ = strings.Cut(text, "&"); pair == "" {
+// parseURLEncoded accepts what url.ParseQuery accepts. Of the body it copies only
+// the fields that were asked for, and the names of the others.
+func (c *collector) parseURLEncoded(text []byte) error {
+	for len(text) > 0 {
+		var pair []byte
+		if pair, text, _ = bytes.Cut(text, []byte("&")); len(pair) == 0 {
 			continue
 		}
-		name, value, _ := strings.Cut(pair, "=")
-		name, errName := url.QueryUnescape(name)
-		value, errValue := url.QueryUnescape(value)
-		if errName != nil || errValue != nil || strings.Contains(pair, ";") {
+		escaped, value, _ := bytes.Cut(pair, []byte("="))
+		name, err := c.name(escaped)
+		if err != nil || !wellEscaped(value) || bytes.IndexByte(pair, ';') >= 0 {
 			return malformed
 		}
-		if err := c.add(name, value); err != nil {
+		kept := ""
+		if slices.Contains(c.names, name) {
+			if len(value) > 3*longest { // it is too long even if each byte is escaped
+				return c.tooLong(name)
+			}
+			kept, _ = url.QueryUnescape(string(value))
+		}
+		if err := c.add(name, kept); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// name returns a field's name, without a copy if it was asked for.
+func (c *collector) name(escaped []byte) (string, error) {
+	for _, name := range c.names {
+		if name == string(escaped) {
+			return name, nil
+		}
+	}
+	return url.QueryUnescape(string(escaped))
+}
+
+// wellEscaped says whether url.QueryUnescape takes a text.
+func wellEscaped(text []byte) bool {
+	hex := func(c byte) bool { return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F' }
+	for i, c := range text {
+		if c == '%' && (i+2 >= len(text) || !hex(text[i+1]) || !hex(text[i+2])) {
+			return false
+		}
+	}
+	return true
 }
 
 func (c *collector) parseMultipart(parts *multipart.Reader) error {
@@ -193,9 +220,9 @@ func (c *collector) add(name, value string) error {
 	}
 	if i := slices.Index(c.names, name); i >= 0 {
 		if c.length += len(value); c.length > longest {
-			return c.fault(name, "Fields must not be longer than 8192 bytes together")
+			return c.tooLong(name)
 		}
-		c.fields = append(c.fields, field{c.names[i], strings.Clone(value)}) // or the value would keep the whole body
+		c.fields = append(c.fields, field{c.names[i], value})
 		return nil
 	}
 	if len(c.others) == maxOthers {
@@ -206,6 +233,10 @@ func (c *collector) add(name, value string) error {
 	}
 	c.others[name] = true
 	return nil
+}
+
+func (c *collector) tooLong(name string) error {
+	return c.fault(name, "Fields must not be longer than 8192 bytes together")
 }
 
 func (c *collector) fault(name, msg string) error {
