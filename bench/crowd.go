@@ -103,7 +103,7 @@ func scenes() (all []scene) {
 	honest(true, bcrypt.DefaultCost, "four wrong logins a second from johndoe's address", johndoe, each(time.Second/4))
 	honest(false, bcrypt.DefaultCost, "64 guess at johndoe's address as fast as they are answered", johndoe, guess(64, home, false))
 	honest(true, 12, "the same at cost 12", johndoe, guess(64, home, false))
-	honest(true, bcrypt.DefaultCost, "the same, and each is the first login of a colleague", colleagues, guess(64, home, false))
+	honest(true, bcrypt.DefaultCost, "the same at cost 10, and each is the first login of a colleague", colleagues, guess(64, home, false))
 	in48 := func(i int) string { return fmt.Sprintf("2001:db8:0:%x::1", i) }
 	honest(true, bcrypt.DefaultCost, "400 guess, a /64 each of one /48, and come back when told", johndoe, guess(400, in48, true))
 	honest(true, bcrypt.DefaultCost, "the same, and johndoe is at a new address each time", travels, guess(400, in48, true))

@@ -36,12 +36,12 @@ func NewReader() *Reader {
 // read returns the body, and a function to call when it is no longer needed. The
 // error may be an *http.MaxBytesError or ErrBusy.
 func (f *Reader) read(r *http.Request, limit int64) (text []byte, done func(), err error) {
-	body := http.MaxBytesReader(nil, r.Body, limit)
-	if length := r.ContentLength; length >= 0 && length <= small {
+	if length := r.ContentLength; length >= 0 && length <= min(small, limit) {
 		text = make([]byte, length) // net/http ends the body there
-		_, err = io.ReadFull(body, text)
+		_, err = io.ReadFull(r.Body, text)
 		return text, func() {}, err
 	}
+	body := http.MaxBytesReader(nil, r.Body, limit)
 	var head bytes.Buffer
 	if r.ContentLength < 0 { // unknown
 		_, err := head.ReadFrom(io.LimitReader(body, small+1))
