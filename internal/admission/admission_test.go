@@ -85,7 +85,7 @@ func (l *logins) finish() {
 
 // finishAll ends what runs and waits, and wants the gate as it was.
 func (l *logins) finishAll(t *testing.T) {
-	for l.a.queue.running > 0 {
+	for running, _ := l.a.Load(); running > 0; running, _ = l.a.Load() {
 		l.finish()
 	}
 	l.a.queue.wantEmpty(t)
@@ -255,14 +255,14 @@ func TestPlaces(t *testing.T) {
 				for range 6 {
 					l.come(t.Context(), "u", tt.client.String())
 				}
-				if len(l.started) != tt.want {
-					t.Errorf("%d checks run, want %d", len(l.started), tt.want)
+				if running, _ := l.a.Load(); running != tt.want {
+					t.Errorf("%d checks run, want %d", running, tt.want)
 				}
 				close(stop)
 				if tt.others { // and they end: nobody comes or goes, and all cores are used
 					time.Sleep(3 * lookEvery)
 					synctest.Wait()
-					if running := l.a.queue.running; tt.client != guesser && running != tt.cores {
+					if running, _ := l.a.Load(); tt.client != guesser && running != tt.cores {
 						t.Errorf("then %d checks run, want %d", running, tt.cores)
 					}
 				}

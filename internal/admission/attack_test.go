@@ -149,6 +149,15 @@ var (
 	anew      = func(i int) netip.Addr { return netip.AddrFrom4([4]byte{172, 16, byte(i), 1}) } // a /24 each time
 )
 
+// ever48 is each time an address in the next /48 of a /32.
+func ever48() func(int) netip.Addr {
+	var n atomic.Int32
+	return func(int) netip.Addr {
+		i := n.Add(1)
+		return netip.AddrFrom16([16]byte{0x20, 1, 4: byte(i >> 8), 5: byte(i), 15: 1})
+	}
+}
+
 const (
 	cost10 = 58 * time.Millisecond
 	cost12 = 232 * time.Millisecond
@@ -237,15 +246,7 @@ func TestNeighbours(t *testing.T) {
 			atHome, jane, 200 * time.Millisecond, 2 * cost10, 0},
 		{"400 bots of a /48", cost10, heavy, func(m *machine) { m.bots(400, in48, "") }, atHome, jane, time.Second, 20 * time.Second, 0},
 		{"400 bots of a /48, she is new each time", cost10, heavy, func(m *machine) { m.bots(400, in48, "") }, anew, jane, time.Second, 20 * time.Second, 0},
-		{"500 bots, each time from the next /48 of a /32", cost10, heavy, func(m *machine) {
-			m.bots(500, func() func(int) netip.Addr {
-				n := 0
-				return func(int) netip.Addr {
-					n++
-					return netip.AddrFrom16([16]byte{0x20, 1, 4: byte(n >> 8), 5: byte(n), 15: 1})
-				}
-			}(), "")
-		}, anew, jane, time.Second, 20 * time.Second, 0},
+		{"500 bots, each time from the next /48 of a /32", cost10, heavy, func(m *machine) { m.bots(500, ever48(), "") }, anew, jane, time.Second, 20 * time.Second, 0},
 		{"200 bots", cost10, heavy, func(m *machine) { m.bots(200, elsewhere, "") }, atHome, jane, 2 * time.Second, 20 * time.Second, 0},
 		{"200 bots at cost 12", cost12, heavy, func(m *machine) { m.bots(200, elsewhere, "") }, atHome, jane, 2 * time.Second, 20 * time.Second, 0},
 		{"200 bots, she is new each time", cost10, heavy, func(m *machine) { m.bots(200, elsewhere, "") }, anew, jane, 2 * time.Second, 20 * time.Second, 0},
