@@ -90,16 +90,7 @@ func (f *Reader) Parse(r *http.Request, limit int64, names ...string) (Fields, e
 			return nil, nil
 		}
 	}
-	form := collector{names: names, fields: make(Fields, 0, len(names))}
-	var parse func(text []byte) error
-	switch mediaType {
-	case urlencoded:
-		parse = form.parseURLEncoded
-	case "multipart/form-data":
-		parse = func(text []byte) error {
-			return form.parseMultipart(multipart.NewReader(bytes.NewReader(text), params["boundary"]))
-		}
-	default:
+	if mediaType != urlencoded && mediaType != "multipart/form-data" {
 		return nil, nil
 	}
 	text, done, err := f.read(r, limit)
@@ -107,7 +98,13 @@ func (f *Reader) Parse(r *http.Request, limit int64, names ...string) (Fields, e
 	if err != nil {
 		return nil, broken(err)
 	}
-	if err := parse(text); err != nil {
+	form := collector{names: names, fields: make(Fields, 0, len(names))}
+	if mediaType == urlencoded {
+		err = form.parseURLEncoded(text)
+	} else {
+		err = form.parseMultipart(multipart.NewReader(bytes.NewReader(text), params["boundary"]))
+	}
+	if err != nil {
 		return nil, err
 	}
 	return form.fields, nil
