@@ -734,9 +734,9 @@ func writeCertificate(t *testing.T, dir string) (cert, key string) {
 	return filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 }
 
-// TestMain lets more tests run at a time than there are cores: they mostly wait.
+// TestMain lets more tests run at a time than there are cores, unless -parallel
+// says otherwise: they mostly wait.
 func TestMain(m *testing.M) {
-	flag.Parse()
 	flag.Set("test.parallel", "16")
 	os.Exit(m.Run())
 }

@@ -120,9 +120,9 @@ func lacks(t testing.TB, s *Store, want string) {
 
 const cannotWrite = "the tokens file cannot be written"
 
-// TestMain lets more tests run at a time than there are cores: they mostly wait.
+// TestMain lets more tests run at a time than there are cores, unless -parallel
+// says otherwise: they mostly wait.
 func TestMain(m *testing.M) {
-	flag.Parse()
 	flag.Set("test.parallel", "16")
 	os.Exit(m.Run())
 }

@@ -5,14 +5,14 @@ import (
 	"os"
 )
 
-// ReadFile is [os.ReadFile], or ctx's error if that ends first: a pipe, or a file
-// of a server that hangs, may never come to its end.
+// ReadFile is [os.ReadFile], but returns ctx's error if ctx ends first: a pipe, or
+// a file of a server that hangs, may never end.
 func ReadFile(ctx context.Context, name string) ([]byte, error) {
 	return until(ctx, func() ([]byte, error) { return os.ReadFile(name) })
 }
 
-// until is what f returns, or ctx's error if that ends first. Then f is left to
-// end by itself.
+// until returns what f returns, or ctx's error if ctx ends first. Then nobody waits
+// for f any more.
 func until[T any](ctx context.Context, f func() (T, error)) (T, error) {
 	type result struct {
 		value T
