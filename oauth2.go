@@ -107,7 +107,7 @@ func (a *auth) session(ctx context.Context, token string) (currentUser, *tokens.
 	if !ok || stored.credential != record.Credential {
 		return currentUser{}, nil, nil
 	}
-	return currentUser{stored.User, stored.allowed(strings.Fields(record.Scope.String()))}, record, nil
+	return currentUser{stored.User, stored.allowed(record.Scope.String())}, record, nil
 }
 
 // currentActiveUser returns the current user, or an error if disabled.
@@ -223,7 +223,7 @@ func (a *auth) login(w http.ResponseWriter, r *http.Request, request passwordReq
 		ExpiresIn   int64   `json:"expires_in"`
 		Scope       *string `json:"scope,omitempty"`
 	}{TokenType: "bearer", ExpiresIn: int64(a.tokenTTL / time.Second)}
-	scope := strings.Join(user.allowed(strings.Fields(request.Scope)), " ")
+	scope := strings.Join(user.allowed(request.Scope), " ")
 	if strings.TrimSpace(request.Scope) != "" {
 		granted.Scope = &scope
 	}

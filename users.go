@@ -43,9 +43,10 @@ type storedUser struct {
 	scopes     []string
 }
 
-// allowed returns those of the scopes that the user may hold, each once.
-func (u *storedUser) allowed(scopes []string) (held []string) {
-	for _, scope := range scopes {
+// allowed returns those of the scopes in a list, separated by spaces, that the user
+// may hold, each once.
+func (u *storedUser) allowed(list string) (held []string) {
+	for scope := range strings.FieldsSeq(list) {
 		if slices.Contains(u.scopes, scope) && !slices.Contains(held, scope) {
 			held = append(held, scope)
 		}
