@@ -177,8 +177,8 @@ type passwordRequestForm struct {
 // absent, as in FastAPI's form; the client may name itself in a Basic header
 // instead (RFC 6749 2.3.1).
 func (a *auth) passwordForm(r *http.Request) (passwordRequestForm, error) {
-	fields, err := a.readForm(r, "grant_type", "username", "password", "scope", "client_id", "client_secret")
-	if err != nil {
+	fields := form.Fields{{Name: "grant_type"}, {Name: "username"}, {Name: "password"}, {Name: "scope"}, {Name: "client_id"}, {Name: "client_secret"}}
+	if err := a.readForm(r, fields); err != nil {
 		return passwordRequestForm{}, err
 	}
 	code, faults := "invalid_request", []form.Fault(nil)
@@ -249,23 +249,24 @@ func (a *auth) issue(ctx context.Context, user *storedUser, scope string) (strin
 
 // # POST /revoke and POST /introspect
 
-// tokenForm reads the form of RFC 7009 2.1 and RFC 7662 2.1. token_type_hint is not
-// needed, as there is one type. Only POST /introspect uses the client's fields.
-func (a *auth) tokenForm(r *http.Request) (form.Fields, error) {
-	fields, err := a.readForm(r, "token", "token_type_hint", "client_id", "client_secret")
-	if err != nil {
-		return nil, err
+// tokenRequestForm is the request of RFC 7009 2.1 and RFC 7662 2.1. token_type_hint
+// is not kept, as there is one type. Only POST /introspect uses the client's fields.
+type tokenRequestForm struct{ Token, ClientID, ClientSecret string }
+
+// tokenForm reads the tokenRequestForm.
+func (a *auth) tokenForm(r *http.Request) (tokenRequestForm, error) {
+	fields := form.Fields{{Name: "token"}, {Name: "token_type_hint"}, {Name: "client_id"}, {Name: "client_secret"}}
+	err := a.readForm(r, fields)
+	if faults := form.Missing(fields, "token"); err == nil && faults != nil {
+		err = errUnprocessable("invalid_request", faults...)
 	}
-	if faults := form.Missing(fields, "token"); faults != nil {
-		return nil, errUnprocessable("invalid_request", faults...)
-	}
-	return fields, nil
+	return tokenRequestForm{fields.Get("token"), fields.Get("client_id"), fields.Get("client_secret")}, err
 }
 
 // revoke answers POST /revoke: from now on the token is worthless. Anyone who holds
 // a token may revoke it; the answer does not say whether it was live (RFC 7009 2.2).
-func (a *auth) revoke(w http.ResponseWriter, r *http.Request, fields form.Fields) error {
-	key := tokens.KeyOf(fields.Get("token"))
+func (a *auth) revoke(w http.ResponseWriter, r *http.Request, request tokenRequestForm) error {
+	key := tokens.KeyOf(request.Token)
 	record, err := a.tokens.Find(r.Context(), key)
 	if err != nil {
 		return err
@@ -284,22 +285,22 @@ func (a *auth) revoke(w http.ResponseWriter, r *http.Request, fields form.Fields
 // is: with client credentials of a user who may hold the scope introspect, with a
 // bearer token that has the scope, or with the token itself as the bearer token.
 func (a *auth) tokenInQuestion(r *http.Request) (string, error) {
-	fields, err := a.tokenForm(r)
+	request, err := a.tokenForm(r)
 	if err != nil {
 		return "", err
 	}
-	credentials, err := clientauth.Read(r.Header["Authorization"], fields.Get("client_id"), fields.Get("client_secret"))
+	credentials, err := clientauth.Read(r.Header["Authorization"], request.ClientID, request.ClientSecret)
 	switch bearer, _ := bearerToken(r); {
 	case err != nil:
 		err = &httpError{http.StatusBadRequest, err.Error(), "invalid_request", nil}
 	case credentials != nil:
 		err = errRefused(a.services.Authenticate(r.Context(), a.clients.Of(r), r.RemoteAddr, credentials, a.admission.Try))
-	case bearer == fields.Get("token"):
+	case bearer == request.Token:
 		_, err = a.currentActiveUser(r)
 	default:
 		_, err = a.scoped("introspect")(r)
 	}
-	return fields.Get("token"), err
+	return request.Token, err
 }
 
 // introspect answers POST /introspect (RFC 7662 2.2): what the token in the
@@ -372,9 +373,9 @@ func errUnprocessable(code string, faults ...form.Fault) *httpError {
 	return &httpError{http.StatusUnprocessableEntity, form.Faults(faults), code, nil}
 }
 
-// readForm reads the form in r's body; a field that was not sent is empty.
-func (a *auth) readForm(r *http.Request, names ...string) (form.Fields, error) {
-	fields, err := a.forms.Parse(r, 64<<10, names...)
+// readForm reads the fields from the form in r's body; one that was not sent is empty.
+func (a *auth) readForm(r *http.Request, fields form.Fields) error {
+	err := a.forms.Parse(r, 64<<10, fields)
 	_, tooLarge := errors.AsType[*http.MaxBytesError](err)
 	switch fault, ok := errors.AsType[form.Fault](err); {
 	case tooLarge:
@@ -384,7 +385,7 @@ func (a *auth) readForm(r *http.Request, names ...string) (form.Fields, error) {
 	case ok:
 		err = errUnprocessable("invalid_request", fault)
 	}
-	return fields, err
+	return err
 }
 
 // Error is the error_description of RFC 6749 5.2: the detail as text.

@@ -52,69 +52,93 @@ func (f Faults) Error() string {
 	return strings.Join(sentences, "; ")
 }
 
-// Fields are the requested fields that were sent.
-type Fields []field
+// Fields are the fields that a caller asks for, and the only ones that are kept.
+type Fields []Field
 
-type field struct{ name, value string }
+// A Field has a name. Parse sets the rest.
+type Field struct {
+	Name  string
+	value string
+
+	sent   bool
+	noForm bool // there was no form that it could be in
+}
 
 // Get returns the value of a field, or "" if it was not sent.
 func (f Fields) Get(name string) string {
 	for _, field := range f {
-		if field.name == name {
+		if field.Name == name {
 			return field.value
 		}
 	}
 	return ""
 }
 
-const urlencoded = "application/x-www-form-urlencoded"
+const (
+	urlencoded = "application/x-www-form-urlencoded"
+	multi      = "multipart/form-data"
+)
 
 // maxOthers is how many fields may be sent that were not requested.
 const maxOthers = 1000
 
-// Parse returns those of the named fields that are in the form in r's body,
-// which may be application/x-www-form-urlencoded or multipart/form-data. With any
-// other type of body, or none, there are no fields. Other fields are ignored
-// (RFC 6749 3.2), but must be well-formed too.
+// Parse sets those of the fields that are in the form in r's body, which may be
+// application/x-www-form-urlencoded or multipart/form-data. With any other type of
+// body, or none, no field was sent. Other fields are ignored (RFC 6749 3.2), but must
+// be well-formed too.
 //
-// The error is a Fault for a malformed form, a repeated field, fields that are
-// too long, or a file; an *http.MaxBytesError for a body of more than limit
-// bytes; or ErrBusy. The fault names a field only if the caller did: any other
-// name is text from the client.
-func (f *Reader) Parse(r *http.Request, limit int64, names ...string) (Fields, error) {
-	mediaType, params := r.Header.Get("Content-Type"), map[string]string(nil)
-	if mediaType != urlencoded {
-		var err error
-		mediaType, params, err = mime.ParseMediaType(mediaType)
-		if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
-			return nil, nil
+// If there is an error, no field is set. It is a Fault for a malformed form, a
+// repeated field, fields that are too long, or a file; an *http.MaxBytesError for a
+// body of more than limit bytes; or ErrBusy. The fault names a field only if the
+// caller did: any other name is text from the client.
+func (f *Reader) Parse(r *http.Request, limit int64, fields Fields) error {
+	mediaType, boundary := kind(r)
+	if mediaType != urlencoded && mediaType != multi {
+		for i := range fields {
+			fields[i].noForm = true
 		}
-	}
-	if mediaType != urlencoded && mediaType != "multipart/form-data" {
-		return nil, nil
+		return nil
 	}
 	text, done, err := f.read(r, limit)
 	defer done()
 	if err != nil {
-		return nil, broken(err)
+		return broken(err)
 	}
-	form := collector{names: names, fields: make(Fields, 0, len(names))}
+	form := collector{fields: fields}
 	if mediaType == urlencoded {
 		err = form.parseURLEncoded(text)
 	} else {
-		err = form.parseMultipart(multipart.NewReader(bytes.NewReader(text), params["boundary"]))
+		err = form.parseMultipart(multipart.NewReader(bytes.NewReader(text), boundary))
 	}
-	if err != nil {
-		return nil, err
+	if err != nil { // nobody may use half a form
+		for i := range fields {
+			fields[i] = Field{Name: fields[i].Name}
+		}
 	}
-	return form.fields, nil
+	return err
 }
 
-// Missing returns a Fault for each of the names that was not sent or is empty.
+// kind returns the media type of the body and the boundary of its parts, if it has any.
+func kind(r *http.Request) (mediaType, boundary string) {
+	header := r.Header["Content-Type"]
+	if len(header) == 0 {
+		return "", ""
+	}
+	if header[0] == urlencoded {
+		return urlencoded, ""
+	}
+	mediaType, params, err := mime.ParseMediaType(header[0])
+	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
+		return "", ""
+	}
+	return mediaType, params["boundary"]
+}
+
+// Missing returns a Fault for each of the named fields that was not sent or is empty.
 func Missing(fields Fields, names ...string) (faults []Fault) {
-	for _, name := range names {
-		if fields.Get(name) == "" {
-			faults = append(faults, Fault{Type: "missing", Loc: []string{"body", name}, Msg: "Field required", noForm: fields == nil})
+	for _, field := range fields {
+		if field.value == "" && slices.Contains(names, field.Name) {
+			faults = append(faults, Fault{Type: "missing", Loc: []string{"body", field.Name}, Msg: "Field required", noForm: field.noForm})
 		}
 	}
 	return faults
@@ -130,7 +154,6 @@ func Mismatch(name, value, pattern string) Fault {
 const longest = 8 << 10
 
 type collector struct {
-	names  []string
 	fields Fields
 	length int             // of the fields
 	others map[string]bool // sent but not requested
@@ -150,11 +173,14 @@ func (c *collector) parseURLEncoded(text []byte) error {
 			return malformed
 		}
 		kept := ""
-		if slices.Contains(c.names, name) {
+		if c.requested(name) != nil {
 			if len(value) > 3*longest { // it is too long even if each byte is escaped
 				return c.tooLong(name)
 			}
-			kept, _ = url.QueryUnescape(string(value))
+			kept = string(value)
+			if strings.IndexByte(kept, '%') >= 0 || strings.IndexByte(kept, '+') >= 0 { // seldom, and slow
+				kept, _ = url.QueryUnescape(kept)
+			}
 		}
 		if err := c.add(name, kept); err != nil {
 			return err
@@ -165,23 +191,36 @@ func (c *collector) parseURLEncoded(text []byte) error {
 
 // name returns a field's name, without a copy if it was asked for.
 func (c *collector) name(escaped []byte) (string, error) {
-	for _, name := range c.names {
-		if name == string(escaped) {
-			return name, nil
+	for _, field := range c.fields {
+		if field.Name == string(escaped) {
+			return field.Name, nil
 		}
 	}
 	return url.QueryUnescape(string(escaped))
 }
 
+// requested returns the field of that name, or nil if it was not asked for.
+func (c *collector) requested(name string) *Field {
+	for i := range c.fields {
+		if c.fields[i].Name == name {
+			return &c.fields[i]
+		}
+	}
+	return nil
+}
+
 // wellEscaped says whether url.QueryUnescape takes a text.
 func wellEscaped(text []byte) bool {
 	hex := func(c byte) bool { return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F' }
-	for i, c := range text {
-		if c == '%' && (i+2 >= len(text) || !hex(text[i+1]) || !hex(text[i+2])) {
+	for {
+		i := bytes.IndexByte(text, '%')
+		if i < 0 {
+			return true
+		}
+		if text = text[i+1:]; len(text) < 2 || !hex(text[0]) || !hex(text[1]) {
 			return false
 		}
 	}
-	return true
 }
 
 func (c *collector) parseMultipart(parts *multipart.Reader) error {
@@ -212,23 +251,23 @@ func (c *collector) parseMultipart(parts *multipart.Reader) error {
 }
 
 func (c *collector) add(name, value string) error {
-	if c.others[name] || slices.ContainsFunc(c.fields, func(f field) bool { return f.name == name }) {
+	field := c.requested(name)
+	switch {
+	case c.others[name] || field != nil && field.sent:
 		return c.fault(name, "Field must not be repeated")
-	}
-	if i := slices.Index(c.names, name); i >= 0 {
+	case field != nil:
 		if c.length += len(value); c.length > longest {
 			return c.tooLong(name)
 		}
-		c.fields = append(c.fields, field{c.names[i], value})
-		return nil
-	}
-	if len(c.others) == maxOthers {
+		field.value, field.sent = value, true
+	case len(c.others) == maxOthers:
 		return malformed
+	default:
+		if c.others == nil {
+			c.others = make(map[string]bool)
+		}
+		c.others[name] = true
 	}
-	if c.others == nil {
-		c.others = make(map[string]bool)
-	}
-	c.others[name] = true
 	return nil
 }
 
@@ -238,7 +277,7 @@ func (c *collector) tooLong(name string) error {
 
 func (c *collector) fault(name, msg string) error {
 	loc := []string{"body"}
-	if slices.Contains(c.names, name) {
+	if c.requested(name) != nil {
 		loc = append(loc, name)
 	}
 	return Fault{Type: "value_error", Loc: loc, Msg: msg}

@@ -29,7 +29,8 @@ func parse(kind, body string) (form.Fields, error) {
 	if kind != "" {
 		r.Header.Set("Content-Type", kind)
 	}
-	return form.NewReader().Parse(r, limit, "username", "password")
+	fields := form.Fields{{Name: "username"}, {Name: "password"}}
+	return fields, form.NewReader().Parse(r, limit, fields)
 }
 
 func TestParse(t *testing.T) {
@@ -113,7 +114,7 @@ func TestMissing(t *testing.T) {
 			"the body must be a form, with Content-Type application/x-www-form-urlencoded"},
 	} {
 		fields, _ := parse(tt.kind, tt.body)
-		if got := form.Faults(form.Missing(fields, "username", "password", "scope")).Error(); got != tt.want {
+		if got := form.Faults(form.Missing(append(fields, form.Field{Name: "scope"}), "username", "password", "scope")).Error(); got != tt.want {
 			t.Errorf("%s %q: %q, want %q", tt.kind, tt.body, got, tt.want)
 		}
 	}
@@ -127,20 +128,22 @@ func TestBody(t *testing.T) {
 		return r
 	}
 	r := request(io.MultiReader(strings.NewReader("a="), strings.NewReader("1")))
-	if fields, err := form.NewReader().Parse(r, limit, "a"); r.ContentLength >= 0 || fields.Get("a") != "1" || err != nil {
-		t.Errorf("of unknown length: %q, %v", fields, err)
+	a := form.Fields{{Name: "a"}}
+	if err := form.NewReader().Parse(r, limit, a); r.ContentLength >= 0 || a.Get("a") != "1" || err != nil {
+		t.Errorf("of unknown length: %v, %v", a, err)
 	}
 	r = request(strings.NewReader("a=1"))
 	r.ContentLength = 10
-	if fields, err := form.NewReader().Parse(r, limit, "a"); fields != nil || err == nil {
-		t.Errorf("cut short: %q, %v", fields, err)
+	a = form.Fields{{Name: "a"}}
+	if err := form.NewReader().Parse(r, limit, a); a.Get("a") != "" || err == nil {
+		t.Errorf("cut short: %v, %v", a, err)
 	}
 	for n, want := range map[int]error{1000: nil, 1001: form.Fault{Type: "value_error", Loc: []string{"body"}, Msg: "Malformed form"}} {
 		body := "a=1"
 		for i := range n {
 			body += "&x" + strconv.Itoa(i)
 		}
-		if _, err := form.NewReader().Parse(request(strings.NewReader(body)), 64<<10, "a"); fmt.Sprint(err) != fmt.Sprint(want) {
+		if err := form.NewReader().Parse(request(strings.NewReader(body)), 64<<10, form.Fields{{Name: "a"}}); fmt.Sprint(err) != fmt.Sprint(want) {
 			t.Errorf("of %d fields that are not asked for: %v, want %v", n, err, want)
 		}
 	}
@@ -152,7 +155,7 @@ func TestHangUp(t *testing.T) {
 	for _, body := range []string{"a=1", "a=" + strings.Repeat("1", 1000)} {
 		ended := make(chan struct{})
 		server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-			if _, err := form.NewReader().Parse(r, 1<<20, "a"); err != nil {
+			if err := form.NewReader().Parse(r, 1<<20, form.Fields{{Name: "a"}}); err != nil {
 				t.Error(err)
 			}
 			<-r.Context().Done()
@@ -177,7 +180,8 @@ func FuzzURLEncoded(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body string) {
 		r := httptest.NewRequest("POST", "/", strings.NewReader(body))
 		r.Header.Set("Content-Type", urlencoded)
-		fields, err := form.NewReader().Parse(r, 1<<20, "a", "b")
+		fields := form.Fields{{Name: "a"}, {Name: "b"}}
+		err := form.NewReader().Parse(r, 1<<20, fields)
 		values, wrong := url.ParseQuery(body)
 		twice, others := false, 0
 		for name, list := range values {
@@ -190,7 +194,7 @@ func FuzzURLEncoded(f *testing.F) {
 			t.Fatalf("%q: %v; net/url says %v", body, err, wrong)
 		}
 		if err == nil && (fields.Get("a") != values.Get("a") || fields.Get("b") != values.Get("b")) {
-			t.Errorf("%q: %q, want %q", body, fields, values)
+			t.Errorf("%q: %v, want %q", body, fields, values)
 		}
 		if fault := (form.Fault{}); err != nil && !errors.As(err, &fault) {
 			t.Errorf("%q: %v", body, err)
