@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"net/http"
 	"strconv"
+	"sync"
 
 	"simple-oauth2/internal/answer"
 )
@@ -21,8 +22,8 @@ func Active(w http.ResponseWriter, claims *answer.Once, username string, scopes 
 			Subject  string `json:"sub"`
 		}{username, username}), "{}")
 	})
-	body := make([]byte, 0, 192)
-	body = append(body, `{"active":true,`...)
+	buffer := buffers.Get().(*[]byte)
+	body := append((*buffer)[:0], `{"active":true,`...)
 	body = append(body, who...)
 	body = append(body, `,"scope":"`...)
 	for i, scope := range scopes {
@@ -37,7 +38,16 @@ func Active(w http.ResponseWriter, claims *answer.Once, username string, scopes 
 	body = strconv.AppendInt(body, expires, 10)
 	body = append(body, '}')
 	answer.Body(w, http.StatusOK, body)
+	if *buffer = body; cap(body) <= longest {
+		buffers.Put(buffer)
+	}
 }
+
+// buffers keeps *[]byte of up to longest bytes. HTTP/2 copies what is written if it
+// is no longer than that; it may go on reading a longer body after the handler.
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+const longest = 4 << 10
 
 // Inactive answers that a token is not active, and nothing else.
 func Inactive(w http.ResponseWriter) { answer.Body(w, http.StatusOK, []byte(`{"active":false}`)) }

@@ -2,6 +2,7 @@ package introspection_test
 
 import (
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"simple-oauth2/internal/answer"
@@ -34,5 +35,31 @@ func TestAnswers(t *testing.T) {
 	introspection.Inactive(w)
 	if got := w.Body.String(); w.Code != 200 || got != `{"active":false}` || w.Header().Get("Content-Type") != "application/json" {
 		t.Errorf("inactive: %d %s", w.Code, got)
+	}
+}
+
+// keeper keeps what was written to it, as HTTP/2 may keep a long body until it is
+// sent.
+type keeper struct {
+	httptest.ResponseRecorder
+	kept []byte
+}
+
+func (k *keeper) Write(body []byte) (int, error) {
+	k.kept = body
+	return len(body), nil
+}
+
+// TestLong wants a long answer to stay as it was while others are written.
+func TestLong(t *testing.T) {
+	scopes := func(letter string) []string { return []string{strings.Repeat(letter, 5000)} }
+	for range 20 { // since a pool may forget what it was given
+		var jane, john keeper
+		introspection.Active(&jane, new(answer.Once), "jane", scopes("a"), 1, 2)
+		was := string(jane.kept)
+		introspection.Active(&john, new(answer.Once), "john", scopes("b"), 1, 2)
+		if string(jane.kept) != was {
+			t.Fatalf("the answer about jane became %.40s", jane.kept)
+		}
 	}
 }
