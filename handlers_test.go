@@ -379,6 +379,7 @@ func TestEndpoints(t *testing.T) {
 		{"scope, one that is not held is left out", "POST /token", urlencoded, "username=scopey&password=secret3&scope=admin+items:read", "", 200, nil, token(`,"scope":"items:read"`)},
 		{"scope, none held", "POST /token", urlencoded, "username=johndoe&password=secret&scope=admin", "", 200, nil, token(`,"scope":""`)},
 		{"scope, asked twice", "POST /token", urlencoded, "username=scopey&password=secret3&scope=items:read++items:read+", "", 200, nil, token(`,"scope":"items:read"`)},
+		{"scope, other white space", "POST /token", urlencoded, "username=scopey&password=secret3&scope=%09items:read%0D%0Aitems:write", "", 200, nil, token(`,"scope":"items:read items:write"`)},
 		{"scope, only spaces", "POST /token", urlencoded, "username=scopey&password=secret3&scope=++", "", 200, nil, token("")},
 
 		// GET /users/me

@@ -43,8 +43,8 @@ type storedUser struct {
 	scopes     []string
 }
 
-// allowed returns those of the scopes in a list, separated by spaces, that the user
-// may hold, each once.
+// allowed returns those of the scopes in a list, separated by white space, that the
+// user may hold, each once.
 func (u *storedUser) allowed(list string) (held []string) {
 	for scope := range strings.FieldsSeq(list) {
 		if slices.Contains(u.scopes, scope) && !slices.Contains(held, scope) {

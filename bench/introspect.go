@@ -17,11 +17,12 @@ import (
 
 // introspect compares four requests: /users/me, /introspect by a bearer token and
 // by HTTP Basic, and the same form sent to a bare net/http handler. It does so with
-// twelve processes, since two of one binary differ by more than a few hundredths.
+// eleven starts of the service, since one start may be faster than another by
+// several percent.
 func (b *bench) introspect() error {
 	var rates [4]figures
 	var bearer, toBare, basic figures
-	for range 12 {
+	for range 11 {
 		_, err := measure(b.peers[0], b.dir, bcrypt.DefaultCost, func(_ *row, token string, _ func() float64) error {
 			bare, err := b.startBare()
 			if err != nil {
@@ -39,7 +40,7 @@ func (b *bench) introspect() error {
 			return err
 		}
 	}
-	fmt.Println("\nrequests/s, the median of twelve starts (lowest to highest):")
+	fmt.Println("\nrequests/s, the median of eleven starts (lowest to highest):")
 	for i, name := range []string{"/users/me", "/introspect by bearer token", "/introspect by HTTP Basic", "a bare net/http handler that reads the form"} {
 		fmt.Println(name, rates[i].in("%.0f"))
 	}
@@ -48,7 +49,7 @@ func (b *bench) introspect() error {
 	return nil
 }
 
-// besideUsersMe loads the four in turn, four times for a second each, in an order
+// besideUsersMe loads the four in turn, five times for a second each, in an order
 // that chance decides, and returns the median of each one's requests a second.
 func besideUsersMe(dir, token string) (rate [4]float64, err error) {
 	response, err := http.PostForm("http://"+addr+"/token", url.Values{"username": {"gate"}, "password": {"secret"}, "scope": {"introspect"}})
@@ -78,7 +79,7 @@ func besideUsersMe(dir, token string) (rate [4]float64, err error) {
 		{bareAddr + "/introspect", "Bearer " + gate.AccessToken, []string{"-s", script}},
 	}
 	var rates [4][]float64
-	for range 4 {
+	for range 5 {
 		for _, i := range rand.Perm(len(loads)) {
 			args := append(loads[i].args, "-t1", "-c64", "-d1s", "-H", "Authorization: "+loads[i].authorization, "http://"+loads[i].url)
 			out, err := exec.Command("wrk", args...).CombinedOutput()

@@ -87,16 +87,15 @@ const maxOthers = 1000
 // body, or none, no field was sent. Other fields are ignored (RFC 6749 3.2), but must
 // be well-formed too.
 //
-// If there is an error, no field is set. It is a Fault for a malformed form, a
-// repeated field, fields that are too long, or a file; an *http.MaxBytesError for a
-// body of more than limit bytes; or ErrBusy. The fault names a field only if the
+// If there is an error, no field is set. The error is a Fault for a malformed form,
+// a repeated field, fields that are too long, or a file; an *http.MaxBytesError for
+// a body of more than limit bytes; or ErrBusy. The fault names a field only if the
 // caller did: any other name is text from the client.
 func (f *Reader) Parse(r *http.Request, limit int64, fields Fields) error {
 	mediaType, boundary := kind(r)
-	if mediaType != urlencoded && mediaType != multi {
-		for i := range fields {
-			fields[i].noForm = true
-		}
+	noForm := mediaType != urlencoded && mediaType != multi
+	fields.reset(noForm)
+	if noForm {
 		return nil
 	}
 	text, done, err := f.read(r, limit)
@@ -111,11 +110,15 @@ func (f *Reader) Parse(r *http.Request, limit int64, fields Fields) error {
 		err = form.parseMultipart(multipart.NewReader(bytes.NewReader(text), boundary))
 	}
 	if err != nil { // nobody may use half a form
-		for i := range fields {
-			fields[i] = Field{Name: fields[i].Name}
-		}
+		fields.reset(false)
 	}
 	return err
+}
+
+func (f Fields) reset(noForm bool) {
+	for i := range f {
+		f[i] = Field{Name: f[i].Name, noForm: noForm}
+	}
 }
 
 // kind returns the media type of the body and the boundary of its parts, if it has any.

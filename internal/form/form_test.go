@@ -57,6 +57,8 @@ func TestParse(t *testing.T) {
 		{"at the limit", urlencoded, "username=jane&x=" + strings.Repeat("x", limit-16), "username=jane"},
 		{"over the limit", urlencoded, "username=jane&x=" + strings.Repeat("x", limit-15), "too large"},
 		{"twice", urlencoded, "username=jane&username=jane", "body.username: Field must not be repeated"},
+		{"twice, first without a value", urlencoded, "username=&username=jane", "body.username: Field must not be repeated"},
+		{"twice without a value", urlencoded, "username&username", "body.username: Field must not be repeated"},
 		{"twice, once escaped", urlencoded, "username=jane&%75sername=jane", "body.username: Field must not be repeated"},
 		{"an unknown field twice", urlencoded, "hunter2=&hunter2=", "body: Field must not be repeated"},
 		{"a bad escape", urlencoded, "x=%zz", "body: Malformed form"},
@@ -134,9 +136,13 @@ func TestBody(t *testing.T) {
 	}
 	r = request(strings.NewReader("a=1"))
 	r.ContentLength = 10
-	a = form.Fields{{Name: "a"}}
-	if err := form.NewReader().Parse(r, limit, a); a.Get("a") != "" || err == nil {
+	if err := form.NewReader().Parse(r, limit, a); a.Get("a") != "" || !errors.As(err, new(form.Fault)) {
 		t.Errorf("cut short: %v, %v", a, err)
+	}
+	r = request(strings.NewReader("a=1"))
+	r.Header["Content-Type"] = []string{urlencoded, "application/json"}
+	if err := form.NewReader().Parse(r, limit, a); a.Get("a") != "1" || err != nil {
+		t.Errorf("two types, of which the first counts: %v, %v", a, err)
 	}
 	for n, want := range map[int]error{1000: nil, 1001: form.Fault{Type: "value_error", Loc: []string{"body"}, Msg: "Malformed form"}} {
 		body := "a=1"
@@ -174,7 +180,7 @@ func TestHangUp(t *testing.T) {
 
 // FuzzURLEncoded wants every form read as net/url reads it, or refused.
 func FuzzURLEncoded(f *testing.F) {
-	for _, seed := range []string{"a=1&b=2", "a=%zz", "a;b", "&&=&a", "a=1&a=2", "a=+%2B%", "b=\x00&%61="} {
+	for _, seed := range []string{"a=1&b=2", "a=%zz", "a;b", "&&=&a", "a=1&a=2", "a=&a=1", "a&a", "a=+%2B%", "b=\x00&%61="} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, body string) {

@@ -77,6 +77,7 @@ func TestPlaces(t *testing.T) {
 func TestLongest(t *testing.T) {
 	for _, tt := range []struct{ name, form, err string }{
 		{"at the limit", "a=" + strings.Repeat("x", longest-1) + "&b=x", ""},
+		{"at the limit, escaped", "a=" + strings.Repeat("%78", longest), ""},
 		{"above it", "a=" + strings.Repeat("x", longest-1) + "&b=xx", "body.b: Fields must not be longer than 8192 bytes together"},
 		{"one field alone", "b=" + strings.Repeat("x", longest+1), "body.b: Fields must not be longer than 8192 bytes together"},
 		{"not asked for", "a=x&c=" + strings.Repeat("x", 4*longest), ""},

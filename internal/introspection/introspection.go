@@ -38,13 +38,13 @@ func Active(w http.ResponseWriter, claims *answer.Once, username string, scopes 
 	body = strconv.AppendInt(body, expires, 10)
 	body = append(body, '}')
 	answer.Body(w, http.StatusOK, body)
-	if *buffer = body; cap(body) <= longest {
+	if *buffer = body; len(body) <= longest {
 		buffers.Put(buffer)
 	}
 }
 
-// buffers keeps *[]byte of up to longest bytes. HTTP/2 copies what is written if it
-// is no longer than that; it may go on reading a longer body after the handler.
+// buffers keeps the *[]byte of answers of up to longest bytes. HTTP/2 copies those; it
+// may go on reading a longer one after the handler.
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
 const longest = 4 << 10

@@ -38,6 +38,35 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+// between is a ResponseWriter that calls a function before it looks at what it was
+// given, as others are answered before a slow client has read.
+type between struct {
+	httptest.ResponseRecorder
+	others func()
+	body   string
+}
+
+func (b *between) Write(body []byte) (int, error) {
+	b.others()
+	b.body = string(body)
+	return len(body), nil
+}
+
+// TestOthers wants an answer to be the same, however many are written meanwhile.
+func TestOthers(t *testing.T) {
+	for range 20 { // since a pool may forget what it was given
+		john := func() {
+			introspection.Active(httptest.NewRecorder(), new(answer.Once), "john", []string{"a", "b"}, 1, 2)
+		}
+		jane := between{others: john}
+		john()
+		introspection.Active(&jane, new(answer.Once), "jane", []string{"c"}, 3, 4)
+		if want := `{"active":true,"username":"jane","sub":"jane","scope":"c","token_type":"bearer","iat":3,"exp":4}`; jane.body != want {
+			t.Fatalf("%s, want %s", jane.body, want)
+		}
+	}
+}
+
 // keeper keeps what was written to it, as HTTP/2 may keep a long body until it is
 // sent.
 type keeper struct {
@@ -50,16 +79,25 @@ func (k *keeper) Write(body []byte) (int, error) {
 	return len(body), nil
 }
 
-// TestLong wants a long answer to stay as it was while others are written.
+// TestLong wants an answer of more than 4096 bytes to stay as it was when others are
+// written after it.
 func TestLong(t *testing.T) {
-	scopes := func(letter string) []string { return []string{strings.Repeat(letter, 5000)} }
-	for range 20 { // since a pool may forget what it was given
-		var jane, john keeper
-		introspection.Active(&jane, new(answer.Once), "jane", scopes("a"), 1, 2)
-		was := string(jane.kept)
-		introspection.Active(&john, new(answer.Once), "john", scopes("b"), 1, 2)
-		if string(jane.kept) != was {
-			t.Fatalf("the answer about jane became %.40s", jane.kept)
+	answerTo := func(k *keeper, letter string, bytes int) {
+		empty := len(`{"active":true,"username":"x","sub":"x","scope":"","token_type":"bearer","iat":1,"exp":2}`)
+		introspection.Active(k, new(answer.Once), "x", []string{strings.Repeat(letter, bytes-empty)}, 1, 2)
+		if len(k.kept) != bytes {
+			t.Fatalf("%d bytes, want %d", len(k.kept), bytes)
+		}
+	}
+	for _, bytes := range []int{4097, 5000, 8000} {
+		for range 20 { // since a pool may forget what it was given
+			var first, second keeper
+			answerTo(&first, "a", bytes)
+			was := string(first.kept)
+			answerTo(&second, "b", bytes)
+			if string(first.kept) != was {
+				t.Fatalf("the first answer of %d bytes changed", bytes)
+			}
 		}
 	}
 }
