@@ -250,7 +250,8 @@ func (a *auth) issue(ctx context.Context, user *storedUser, scope string) (strin
 // # POST /revoke and POST /introspect
 
 // tokenRequestForm is the request of RFC 7009 2.1 and RFC 7662 2.1. token_type_hint
-// is read but not needed, as there is one type. Only POST /introspect uses the client's fields.
+// is read but not needed, as there is one type. Only POST /introspect uses the
+// client's fields.
 type tokenRequestForm struct{ Token, ClientID, ClientSecret string }
 
 // tokenForm reads the tokenRequestForm.
