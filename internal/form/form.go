@@ -66,17 +66,25 @@ type Field struct {
 
 // Get returns the value of a field, or "" if it was not sent.
 func (f Fields) Get(name string) string {
-	for _, field := range f {
-		if field.Name == name {
-			return field.value
-		}
+	if field := f.named(name); field != nil {
+		return field.value
 	}
 	return ""
 }
 
+// named returns the field of that name, or nil if nobody asked for it.
+func (f Fields) named(name string) *Field {
+	for i := range f {
+		if f[i].Name == name {
+			return &f[i]
+		}
+	}
+	return nil
+}
+
 const (
 	urlencoded = "application/x-www-form-urlencoded"
-	multi      = "multipart/form-data"
+	formData   = "multipart/form-data"
 )
 
 // maxOthers is how many fields may be sent that were not requested.
@@ -93,7 +101,7 @@ const maxOthers = 1000
 // caller did: any other name is text from the client.
 func (f *Reader) Parse(r *http.Request, limit int64, fields Fields) error {
 	mediaType, boundary := kind(r)
-	noForm := mediaType != urlencoded && mediaType != multi
+	noForm := mediaType != urlencoded && mediaType != formData
 	fields.reset(noForm)
 	if noForm {
 		return nil
@@ -176,7 +184,7 @@ func (c *collector) parseURLEncoded(text []byte) error {
 			return malformed
 		}
 		kept := ""
-		if c.requested(name) != nil {
+		if c.fields.named(name) != nil {
 			if len(value) > 3*longest { // it is too long even if each byte is escaped
 				return c.tooLong(name)
 			}
@@ -194,22 +202,10 @@ func (c *collector) parseURLEncoded(text []byte) error {
 
 // name returns a field's name, without a copy if it was asked for.
 func (c *collector) name(escaped []byte) (string, error) {
-	for _, field := range c.fields {
-		if field.Name == string(escaped) {
-			return field.Name, nil
-		}
+	if field := c.fields.named(string(escaped)); field != nil {
+		return field.Name, nil
 	}
 	return url.QueryUnescape(string(escaped))
-}
-
-// requested returns the field of that name, or nil if it was not asked for.
-func (c *collector) requested(name string) *Field {
-	for i := range c.fields {
-		if c.fields[i].Name == name {
-			return &c.fields[i]
-		}
-	}
-	return nil
 }
 
 // wellEscaped says whether url.QueryUnescape takes a text.
@@ -254,7 +250,7 @@ func (c *collector) parseMultipart(parts *multipart.Reader) error {
 }
 
 func (c *collector) add(name, value string) error {
-	field := c.requested(name)
+	field := c.fields.named(name)
 	switch {
 	case c.others[name] || field != nil && field.sent:
 		return c.fault(name, "Field must not be repeated")
@@ -280,7 +276,7 @@ func (c *collector) tooLong(name string) error {
 
 func (c *collector) fault(name, msg string) error {
 	loc := []string{"body"}
-	if c.requested(name) != nil {
+	if c.fields.named(name) != nil {
 		loc = append(loc, name)
 	}
 	return Fault{Type: "value_error", Loc: loc, Msg: msg}
