@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	stdlog "log"
 	"log/slog"
 	"math/big"
 	"net"
@@ -32,6 +33,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/crypto/bcrypt"
@@ -90,6 +92,7 @@ type service struct {
 	http.Handler
 	t      testing.TB
 	auth   *auth
+	pages  []swaggerui.Page
 	memory *tokens.Memory
 	log    *syncBuffer
 	file   string
@@ -117,11 +120,12 @@ func newService(t testing.TB, usersJSON string) *service {
 	if err := s.auth.users.load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	pages, err := (&swaggerui.Config{On: true}).Pages(docs, func() []string { return s.auth.users.loaded.Load().scopes })
+	var err error
+	s.pages, err = (&swaggerui.Config{On: true}).Pages(docs, func() []string { return s.auth.users.loaded.Load().scopes })
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Handler = newHandler(s.auth, pages)
+	s.Handler = newHandler(s.auth, s.pages)
 	if _, bench := t.(*testing.B); !bench {
 		s.Handler = openAPI().Handler(t, s.Handler)
 	}
@@ -1209,6 +1213,155 @@ func TestHalfRequests(t *testing.T) {
 		response.Body.Close()
 		if response.StatusCode != 200 {
 			t.Errorf("status %d", response.StatusCode)
+		}
+	}
+}
+
+// pipe is a listener with one connection, in memory, so that the connection
+// follows the simulated clock.
+type pipe struct {
+	conns chan net.Conn
+	close func() // closes conns, once
+}
+
+func listenOnPipe(conn net.Conn) pipe {
+	conns := make(chan net.Conn, 1)
+	conns <- conn
+	return pipe{conns, sync.OnceFunc(func() { close(conns) })}
+}
+
+func (p pipe) Accept() (net.Conn, error) {
+	conn, open := <-p.conns
+	if !open {
+		return nil, net.ErrClosed
+	}
+	return conn, nil
+}
+
+func (p pipe) Close() error {
+	p.close()
+	return nil
+}
+
+func (p pipe) Addr() net.Addr { return &net.TCPAddr{} }
+
+// TestConnectionBehindAnswer sends a body to each path, and then what a proxy
+// that shares its connections between clients would send: the next client's
+// request. After an answer the connection must stand behind the body's last byte,
+// or end and have said so. What comes within a body must never be a request.
+func TestConnectionBehindAnswer(t *testing.T) {
+	const (
+		form   = "Content-Type: application/x-www-form-urlencoded\r\n"
+		marked = "GET /livez HTTP/1.1\r\nHost: a\r\nMarked: yes\r\n\r\n"
+
+		soon, late, silence = time.Second, 11 * time.Second, time.Minute // the server waits 10 s for a body
+	)
+	length := func(n int) string { return fmt.Sprintf("Content-Length: %d\r\n", n) }
+	chunked := form + "Transfer-Encoding: chunked\r\n"
+	expect := "Expect: 100-continue\r\n"
+	s := newService(t, testUsers())
+	handler := newHandler(s.auth, s.pages)
+	targets := []string{
+		"POST /token", "GET /token", "POST /token/", "POST /revoke", "POST /introspect", "GET /users/me", "POST /users/me",
+		"GET /auth", "POST /auth", "PUT /auth/items?a=b", "POST /auth?scope=%zz", "GET /healthz", "POST /livez",
+		"GET /docs", "GET /openapi.json", "POST /nowhere", "POST /../auth", "POST /", "OPTIONS /token",
+	}
+	for _, tt := range []struct {
+		name         string
+		header, body string
+		pause        time.Duration // between the body and what follows it
+		within       bool          // what follows belongs to the body: it is no request
+		version      string        // 1.1 if empty
+		stop         bool          // the server stops before what follows is sent
+	}{
+		{name: "none"},
+		{name: "none, of a form", header: form},
+		{name: "empty", header: form + length(0)},
+		{name: "whole", header: form + length(3), body: "a=b"},
+		{name: "whole, of no known type", header: "Content-Type: text/plain\r\n" + length(3), body: "a=b"},
+		{name: "whole, after a pause", header: form + length(3), body: "a=b", pause: silence},
+		{name: "whole, in chunks", header: chunked, body: "3\r\na=b\r\n0\r\n\r\n"},
+		{name: "whole, with a trailer", header: chunked, body: "3\r\na=b\r\n0\r\nRemote-User: x\r\n\r\n"},
+		{name: "whole, HTTP/1.0", header: form + length(3) + "Connection: keep-alive\r\n", body: "a=b", version: "1.0"},
+		{name: "whole, HTTP/1.0 without keep-alive", header: form + length(3), body: "a=b", version: "1.0"},
+		{name: "whole, Expect", header: form + length(3) + expect, body: "a=b"},
+		{name: "too long for a form", header: form + length(100<<10), body: strings.Repeat("a", 100<<10)},
+		{name: "too long to be read at all", header: form + length(300<<10), body: strings.Repeat("a", 300<<10)},
+		{name: "half, and silence", header: form + length(1000), body: "a=b&", pause: silence, within: true},
+		{name: "half, and soon the rest", header: form + length(4+len(marked)), body: "a=b&", pause: soon, within: true},
+		{name: "half, and late the rest", header: form + length(4+len(marked)), body: "a=b&", pause: late, within: true},
+		{name: "all but a byte", header: form + length(3), body: "a=", pause: late, within: true},
+		{name: "half of a large one", header: form + length(1<<30), body: strings.Repeat("a", 20<<10), within: true},
+		{name: "half a chunk", header: chunked, body: "40\r\na=b", pause: late, within: true},
+		{name: "no last chunk", header: chunked, body: "3\r\na=b\r\n", pause: late, within: true},
+		{name: "a malformed chunk", header: chunked, body: "zz\r\n", within: true},
+		{name: "a malformed chunk's end", header: chunked, body: "3\r\na=bXX0\r\n\r\n", within: true},
+		{name: "Expect, and none", header: form + length(len(marked)) + expect, within: true},
+		{name: "Expect, and a late one", header: form + length(len(marked)) + expect, pause: late, within: true},
+		{name: "half, and a stop", header: form + length(4+len(marked)), body: "a=b&", stop: true, within: true},
+		{name: "whole, and a stop", header: form + length(3), body: "a=b", stop: true},
+	} {
+		for _, target := range targets {
+			t.Run(tt.name+"/"+target, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var reached atomic.Bool
+					var log syncBuffer
+					server := &http.Server{ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+					server.ErrorLog = stdlog.New(&log, "", 0)
+					server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+						if r.Header["Marked"] != nil {
+							reached.Store(true)
+						}
+						handler.ServeHTTP(w, r)
+					})
+					here, there := net.Pipe()
+					go server.Serve(listenOnPipe(there))
+					defer server.Close()
+					defer time.Sleep(time.Minute) // until the server has noticed, too
+					var client sync.WaitGroup
+					defer client.Wait()
+					defer here.Close()
+					client.Go(func() {
+						line := target + " HTTP/" + cmp.Or(tt.version, "1.1") + "\r\n"
+						io.WriteString(here, line+"Host: a\r\n"+tt.header+"\r\n"+tt.body)
+						time.Sleep(tt.pause)
+						if tt.stop {
+							synctest.Wait()
+							client.Go(func() { server.Shutdown(context.Background()) })
+							time.Sleep(time.Millisecond)
+						}
+						io.WriteString(here, marked)
+					})
+					answers := bufio.NewReader(here)
+					first, err := http.ReadResponse(answers, nil)
+					for err == nil && first.StatusCode == http.StatusContinue {
+						first, err = http.ReadResponse(answers, nil)
+					}
+					if err != nil {
+						t.Fatalf("no answer: %v", err)
+					}
+					if _, err := io.ReadAll(first.Body); err != nil {
+						t.Fatalf("half an answer: %v", err)
+					}
+					second, err := http.ReadResponse(answers, nil)
+					switch {
+					case err == nil && (tt.within || first.Close):
+						t.Errorf("%d, then to what is no request of this connection: %d", first.StatusCode, second.StatusCode)
+					case err == nil && second.StatusCode != http.StatusOK:
+						t.Errorf("%d, then to the next request: %d", first.StatusCode, second.StatusCode)
+					case err != nil && !first.Close && !tt.stop && !tt.within:
+						t.Errorf("%d, which does not say that the connection ends, but it does: %v", first.StatusCode, err)
+					}
+					here.Close()
+					time.Sleep(time.Minute)
+					if reached.Load() && (tt.within || first.Close) {
+						t.Error("what is no request of this connection was taken for one")
+					}
+					if strings.Contains(log.String(), "panic") {
+						t.Error(log.String())
+					}
+				})
+			})
 		}
 	}
 }

@@ -90,11 +90,16 @@ func encode(text string) string {
 }
 
 // Handler adapts next to gateways. A 4xx status other than 401 becomes 403, since
-// nginx turns any other into an error of its own. A request is answered before
-// its body has arrived, if it ever does; net/http would wait for it.
+// nginx turns any other into an error of its own.
+//
+// On HTTP/1 the answer to a request with a body ends its connection. net/http
+// would otherwise read the body first, and a gateway may announce one that it
+// never sends.
 func Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		http.NewResponseController(w).EnableFullDuplex() // fails only in tests, with a recorder, which has no connection
+		if r.ProtoMajor == 1 && r.ContentLength != 0 {
+			w.Header().Set("Connection", "close")
+		}
 		next.ServeHTTP(refuser{w}, r)
 	})
 }

@@ -112,18 +112,29 @@ func TestStatus(t *testing.T) {
 	}
 }
 
-// TestBody wants requests to be answered before their body has arrived.
+// TestBody sends requests whose body may not have arrived. Each is answered at
+// once; the answer to one that has a body ends the connection.
 func TestBody(t *testing.T) {
-	server := httptest.NewServer(gateway.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) })))
+	server := httptest.NewServer(gateway.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusUnauthorized)
+	})))
 	defer server.Close()
-	for _, tt := range []struct{ name, request string }{
-		{"none", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"},
-		{"part of it", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf"},
-		{"none of a large one", "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n"},
-		{"none of a chunked one", "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"},
-		{"held back until 100", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n"},
-		{"all of it", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody"},
-		{"HTTP/1.0", "POST / HTTP/1.0\r\nContent-Length: 10\r\n\r\n"},
+	for _, tt := range []struct {
+		name, request string
+		ends          bool
+	}{
+		{name: "none", request: "GET / HTTP/1.1\r\n\r\n"},
+		{name: "an empty one", request: "POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n"},
+		{name: "part of it", request: "POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nhalf", ends: true},
+		{name: "none of a large one", request: "PUT / HTTP/1.1\r\nContent-Length: 1000000000\r\n\r\n", ends: true},
+		{name: "none of a chunked one", request: "PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", ends: true},
+		{
+			name:    "held back until 100",
+			request: "POST / HTTP/1.1\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n",
+			ends:    true,
+		},
+		{name: "all of it", request: "POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody", ends: true},
+		{name: "HTTP/1.0", request: "POST / HTTP/1.0\r\nContent-Length: 10\r\n\r\n", ends: true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			conn, err := net.Dial("tcp", server.Listener.Addr().String())
@@ -132,13 +143,25 @@ func TestBody(t *testing.T) {
 			}
 			defer conn.Close()
 			conn.SetDeadline(time.Now().Add(5 * time.Second)) // whoever waits for the body waits forever
-			if _, err := io.WriteString(conn, tt.request); err != nil {
+			if _, err := io.WriteString(conn, strings.Replace(tt.request, "\r\n", "\r\nHost: a\r\n", 1)); err != nil {
 				t.Fatal(err)
 			}
-			line, err := bufio.NewReader(conn).ReadString('\n')
-			if err != nil || !strings.Contains(line, " 401 ") {
-				t.Errorf("%q, %v", line, err)
+			answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if answer.StatusCode != http.StatusUnauthorized || answer.Close != tt.ends {
+				t.Errorf("%d, ends the connection: %v; want 401, %v", answer.StatusCode, answer.Close, tt.ends)
 			}
 		})
 	}
+	t.Run("HTTP/2", func(t *testing.T) { // where "Connection: close" would end all requests of a connection
+		request := httptest.NewRequest("POST", "/", strings.NewReader("body"))
+		request.ProtoMajor = 2
+		w := httptest.NewRecorder()
+		gateway.Handler(http.NotFoundHandler()).ServeHTTP(w, request)
+		if got := w.Header()["Connection"]; got != nil {
+			t.Errorf("Connection: %q", got)
+		}
+	})
 }
