@@ -80,7 +80,8 @@ func TestErrorsOfClients(t *testing.T) {
 	s := newStage(t, "../examples/script", "", "-max-failures", "1")
 	nowhere := freeAddrs(t, 2)
 	cutOff := &process{t: t, name: program, url: "http://" + nowhere[0], log: filepath.Join(s.dir, "cut-off.log"),
-		args: []string{"-addr", nowhere[0], "-etcd", "http://" + nowhere[1]}}
+		args:     []string{"-addr", nowhere[0], "-etcd", "http://" + nowhere[1]},
+		expected: etcdLost}
 	s.start(cutOff)
 	login := func(username, password string, more ...string) url.Values {
 		form := url.Values{"username": {username}, "password": {password}}

@@ -1,6 +1,9 @@
 package e2e
 
 import (
+	"context"
+	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -9,8 +12,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // TestFewDescriptors opens 2,000 idle connections to a service that may have 256
@@ -100,5 +105,115 @@ func TestFewDescriptors(t *testing.T) {
 	})
 	if text, _ := os.ReadFile(p.log); strings.Contains(string(text), "too many open files") {
 		t.Errorf("it had no descriptor left:\n%s", text)
+	}
+}
+
+// TestSharedConnections puts the service behind proxies that share their
+// connections to it between clients. One client sends bodies that nobody reads,
+// half ones and late ones; the others must each get the answers to their own
+// requests.
+func TestSharedConnections(t *testing.T) {
+	for _, proxy := range []struct {
+		name string
+		run  func(s *stage)
+	}{
+		{name: "nginx", run: func(s *stage) { s.runNginx("", "proxy.conf") }},
+		{name: "caddy", run: func(s *stage) { s.runCaddy() }},
+		{name: "haproxy", run: func(s *stage) { s.run("haproxy", "-db", "-C", s.dir, "-f", "haproxy.cfg") }},
+	} {
+		t.Run(proxy.name, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, "testdata/proxies", "")
+			proxy.run(s)
+			ctx, cancel := context.WithTimeout(t.Context(), 14*time.Second)
+			defer cancel()
+			var clients sync.WaitGroup
+			for _, name := range []string{"jane", "zoe", "bob"} {
+				clients.Go(func() { s.useEverything(ctx, name) })
+			}
+			for _, body := range []string{
+				"Content-Length: 3\r\n\r\na=b",
+				"Transfer-Encoding: chunked\r\n\r\n3\r\na=b\r\n0\r\n\r\n",
+				"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+				"Content-Length: 300000\r\n\r\n" + strings.Repeat("a", 300_000),
+				"Content-Length: 300000\r\n\r\n" + strings.Repeat("a", 30_000),
+				"Content-Length: 10\r\nExpect: 100-continue\r\n\r\n",
+			} {
+				clients.Go(func() {
+					for ctx.Err() == nil {
+						s.attack(ctx, 50*time.Millisecond, body)
+					}
+				})
+			}
+			// The rest of a body comes after the service has given up waiting for it.
+			smuggled := "GET /users/me HTTP/1.1\r\nHost: a\r\n" + s.bearer("zoe") + "\r\n\r\n"
+			for range 8 {
+				clients.Go(func() {
+					s.attack(ctx, 11*time.Second, fmt.Sprintf("Content-Length: %d\r\n\r\na=b&", 4+len(smuggled)), smuggled)
+				})
+			}
+			clients.Wait()
+		})
+	}
+}
+
+// attack sends a request to /auth with a body in parts, and a pause after each.
+func (s *stage) attack(ctx context.Context, pause time.Duration, parts ...string) {
+	conn, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		s.t.Error(err)
+		return
+	}
+	defer conn.Close()
+	go io.Copy(io.Discard, conn)
+	io.WriteString(conn, "POST /auth HTTP/1.1\r\nHost: a\r\n")
+	for _, part := range parts {
+		io.WriteString(conn, part)
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// useEverything logs in, asks who it is and logs out over a connection of its own
+// until ctx ends. Each answer must be the one to its own request.
+func (s *stage) useEverything(ctx context.Context, name string) {
+	client := &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}}
+	defer client.CloseIdleConnections()
+	send := func(method, path, token string, form url.Values) string {
+		request, _ := http.NewRequest(method, "http://"+s.addr+path, strings.NewReader(form.Encode()))
+		if form != nil {
+			request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		}
+		if token != "" {
+			request.Header.Set("Authorization", "Bearer "+token)
+		}
+		response, err := client.Do(request)
+		if err != nil {
+			s.t.Errorf("%s, %s: %v", name, path, err)
+			return ""
+		}
+		defer response.Body.Close()
+		text, err := io.ReadAll(response.Body)
+		if err != nil || response.StatusCode != http.StatusOK {
+			s.t.Errorf("%s, %s: %d %s, %v", name, path, response.StatusCode, text, err)
+		}
+		return string(text)
+	}
+	for ctx.Err() == nil && !s.t.Failed() {
+		var login struct {
+			Token string `json:"access_token"`
+		}
+		json.Unmarshal([]byte(send("POST", "/token", "", url.Values{"username": {name}, "password": {"secret"}})), &login)
+		if me := send("GET", "/users/me", login.Token, nil); !strings.Contains(me, `"username":"`+name+`"`) {
+			s.t.Errorf("%s, /users/me: %s", name, me)
+		}
+		if is := send("POST", "/introspect", login.Token, url.Values{"token": {login.Token}}); !strings.Contains(is, `"sub":"`+name+`"`) {
+			s.t.Errorf("%s, /introspect: %s", name, is)
+		}
+		if ended := send("POST", "/revoke", "", url.Values{"token": {login.Token}}); ended != "{}" {
+			s.t.Errorf("%s, /revoke: %s", name, ended)
+		}
 	}
 }

@@ -85,10 +85,7 @@ func TestGateways(t *testing.T) {
 		{"testdata/nginx-introspection", func(s *stage) {
 			s.runNginx("load_module /usr/lib/nginx/modules/ngx_http_js_module.so;\n", "guarded.conf")
 		}, introspected, 401, 500},
-		{"../examples/caddy", func(s *stage) {
-			s.write("Caddyfile", "{\nadmin off\n}\n"+s.read("Caddyfile"))
-			s.run("env", "XDG_CONFIG_HOME="+s.dir, "XDG_DATA_HOME="+s.dir, "caddy", "run", "--adapter", "caddyfile", "--config", filepath.Join(s.dir, "Caddyfile"))
-		}, nil, 403, 500},
+		{"../examples/caddy", func(s *stage) { s.runCaddy() }, nil, 403, 500},
 		{"../examples/haproxy", func(s *stage) { s.run("haproxy", "-db", "-C", s.dir, "-f", "haproxy.cfg") }, nil, 403, 500},
 		{"../examples/apache mod_oauth2", func(s *stage) { s.runApache("oauth2", "oauth2.conf") }, introspected, 401, 401},
 		{"../examples/apache mod_auth_openidc", func(s *stage) {
@@ -134,6 +131,13 @@ func (s *stage) runNginx(more, file string) {
 	}
 	s.write("nginx.conf", more+"events {}\nhttp {\ninclude /etc/nginx/mime.types;\naccess_log off;\n"+temporary.String()+"include "+file+";\n}\n")
 	s.run("nginx", "-p", s.dir, "-e", "stderr", "-c", "nginx.conf", "-g", "daemon off; master_process off; pid nginx.pid;")
+}
+
+// runCaddy starts Caddy with its example.
+func (s *stage) runCaddy() {
+	file := filepath.Join(s.dir, "Caddyfile")
+	s.write("Caddyfile", "{\nadmin off\n}\n"+s.read("Caddyfile"))
+	s.run("env", "XDG_CONFIG_HOME="+s.dir, "XDG_DATA_HOME="+s.dir, "caddy", "run", "--adapter", "caddyfile", "--config", file)
 }
 
 // runApache starts Apache with a module and its example.

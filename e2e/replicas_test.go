@@ -29,10 +29,20 @@ type process struct {
 	url  string // where it is reached
 	log  string // a file
 	cmd  *exec.Cmd
+
+	expected []string // errors in the log of the service that do not fail the test
 }
 
+// start starts the process. If it is the service, its log must tell of no trouble
+// when the test ends.
 func (p *process) start() {
 	p.t.Helper()
+	if p.cmd == nil && (p.name == program || slices.Contains(p.args, program)) {
+		p.t.Cleanup(func() {
+			log, _ := os.ReadFile(p.log)
+			checkLog(p.t, strings.Split(string(log), "\n"), p.expected)
+		})
+	}
 	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		p.t.Fatal(err)
@@ -52,6 +62,9 @@ func (p *process) kill() {
 }
 
 func (p *process) signal(s os.Signal) { p.cmd.Process.Signal(s) }
+
+// etcdLost is what a replica may say while it cannot reach etcd.
+var etcdLost = []string{"could not store a token in etcd", "could not revoke a token in etcd"}
 
 // cluster is three members of etcd, and two replicas of the program.
 type cluster struct {
@@ -100,7 +113,7 @@ func startCluster(t *testing.T) *cluster {
 	for i := range 2 {
 		addr := addrs[6+i]
 		c.replicas = append(c.replicas, &process{t: t, name: program, url: "http://" + addr, log: filepath.Join(dir, fmt.Sprint("replica", i)),
-			args: []string{"-addr", addr, "-etcd", strings.Join(endpoints, ",")}})
+			args: []string{"-addr", addr, "-etcd", strings.Join(endpoints, ",")}, expected: etcdLost})
 	}
 	for _, p := range slices.Concat(c.members, c.replicas) {
 		p.start()

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -60,24 +61,74 @@ func startIn(t *testing.T, dir string, args ...string) (addr string) {
 	if err := service.Start(); err != nil {
 		t.Fatal(err)
 	}
-	log := bufio.NewScanner(stderr)
+	log, lines := bufio.NewScanner(stderr), []string(nil)
+	next := func() bool {
+		if !log.Scan() {
+			return false
+		}
+		lines = append(lines, log.Text())
+		return true
+	}
 	t.Cleanup(func() {
 		service.Process.Signal(syscall.SIGTERM)
-		for log.Scan() {
-			t.Log(log.Text())
+		for next() {
 		}
 		if err := service.Wait(); err != nil {
 			t.Errorf("on SIGTERM: %v", err)
 		}
+		checkLog(t, lines, nil)
+		if t.Failed() {
+			t.Log(strings.Join(lines, "\n"))
+		}
 	})
-	for log.Scan() {
-		t.Log(log.Text())
+	for next() {
 		if found := listening.FindStringSubmatch(log.Text()); found != nil {
 			return found[1]
 		}
 	}
 	t.Fatal("the program does not listen")
 	return ""
+}
+
+// trouble is a line of a service's log that is worth a look: one of level ERROR, or
+// the beginning of a stack trace, also within a line.
+var trouble = regexp.MustCompile(`level=ERROR|"level":"ERROR"|^panic: |^fatal error: |goroutine \d+ \[|WARNING: DATA RACE`)
+
+// checkLog fails the test for each line of a service's log that tells of trouble,
+// unless it contains one of the texts that the test expects.
+func checkLog(t *testing.T, lines, expected []string) {
+	t.Helper()
+	for _, line := range lines {
+		isExpected := func(text string) bool { return strings.Contains(line, text) }
+		if trouble.MatchString(line) && !slices.ContainsFunc(expected, isExpected) {
+			t.Errorf("in the service's log: %s", line)
+		}
+	}
+}
+
+// TestCheckLog holds which lines fail a test.
+func TestCheckLog(t *testing.T) {
+	for _, tt := range []struct {
+		name, line string
+		fails      bool
+	}{
+		{name: "a login", line: `level=INFO msg=login username=ERROR`},
+		{name: "a warning", line: `level=WARN msg="login failed"`},
+		{name: "an error", line: `level=ERROR msg="unexpected error"`, fails: true},
+		{name: "an error in JSON", line: `{"level":"ERROR","msg":"unexpected error"}`, fails: true},
+		{name: "an expected error", line: `level=ERROR msg="the disk is full"`},
+		{name: "a handler's panic", line: `level=WARN msg="panic serving x\ngoroutine 1 [running]:"`, fails: true},
+		{name: "a panic", line: "panic: nil", fails: true},
+		{name: "a race", line: "WARNING: DATA RACE", fails: true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inner := new(testing.T)
+			checkLog(inner, []string{tt.line}, []string{"the disk is full"})
+			if inner.Failed() != tt.fails {
+				t.Errorf("the test fails: %v, want %v", inner.Failed(), tt.fails)
+			}
+		})
+	}
 }
 
 // TestClientLibrary logs in with golang.org/x/oauth2.
