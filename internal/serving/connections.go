@@ -13,14 +13,16 @@ import (
 )
 
 // bounded is a listener with a limit on open connections. At the limit, a new
-// connection closes one that is waiting for a request: of the address that has
-// the most open, one that never had a request before one that had, and among
-// those the one that has waited longest. If none is waiting, the new connection
-// waits until another ends.
+// connection closes one that is waiting for a request: first one that never had a
+// request, then one of a crowd, then the one that has waited longest. If none is
+// waiting, the new connection waits until another ends.
 //
-// An address may have seven eighths of the connections, and none is closed for a
-// new one of an address that has more. So an address whose connections are all
-// busy does not keep others out. A /64 of IPv6 counts as one address.
+// An address is a crowd if it has more than an eighth of the connections. What is
+// new of a crowd closes only connections of addresses that have as many. An
+// address may have seven eighths of the connections. So an address whose
+// connections are all busy does not keep others out, and many addresses with
+// little to say do not close those of a proxy. A /48 of IPv6 counts as one
+// address.
 type bounded struct {
 	net.Listener
 	most int
@@ -70,8 +72,8 @@ func (b *bounded) admit(accepted net.Conn) (net.Conn, error) {
 	defer b.mu.Unlock()
 	share := max(1, b.most-b.most/8)
 	for (len(b.open) >= b.most || b.from[c.addr] >= share) && !b.closed {
-		switch least := b.least(); {
-		case least != nil && b.from[least.addr] >= b.from[c.addr]:
+		switch least := b.least(c); {
+		case least != nil:
 			b.drop(least)
 			least.Conn.Close()
 		case b.from[c.addr] >= share:
@@ -90,12 +92,12 @@ func (b *bounded) admit(accepted net.Conn) (net.Conn, error) {
 	return c, nil
 }
 
-// addressOf returns the network that one customer gets: an IPv4 address, or a /64
-// of IPv6. For a connection that is not TCP's it is the zero Prefix.
+// addressOf returns the network that one customer can get: an IPv4 address, or a
+// /48 of IPv6. For a connection that is not TCP's it is the zero Prefix.
 func addressOf(c net.Conn) netip.Prefix {
 	peer, _ := netip.ParseAddrPort(c.RemoteAddr().String())
 	networks := clientaddr.Networks(peer.Addr())
-	return networks[len(networks)-1]
+	return networks[1]
 }
 
 // Close also ends an Accept that is waiting for room.
@@ -107,14 +109,14 @@ func (b *bounded) Close() error {
 	return b.Listener.Close()
 }
 
-// least returns the connection to close, or nil. It looks at random ones until it
-// has seen enough that are waiting, since there may be very many. As for drop, the
-// caller must hold mu.
-func (b *bounded) least() (least *conn) {
+// least returns the connection to close for a new one, or nil. It looks at random
+// ones until it has seen enough that may be closed, since there may be very many.
+// As for drop and isCrowd, the caller must hold mu.
+func (b *bounded) least(newest *conn) (least *conn) {
 	const enough = 64
-	seen := 0
+	seen, crowd := 0, b.isCrowd(newest.addr)
 	for c := range b.open {
-		if c.waits.Load() == 0 {
+		if c.waits.Load() == 0 || crowd && b.from[c.addr] < b.from[newest.addr] {
 			continue
 		}
 		if least == nil || c.before(least) {
@@ -127,12 +129,14 @@ func (b *bounded) least() (least *conn) {
 	return least
 }
 
+func (b *bounded) isCrowd(addr netip.Prefix) bool { return b.from[addr] > b.most/8 }
+
 func (c *conn) before(other *conn) bool {
-	if mine, others := c.of.from[c.addr], c.of.from[other.addr]; mine != others {
-		return mine > others
+	if mine, others := c.served.Load(), other.served.Load(); mine != others {
+		return others
 	}
-	if c.served.Load() != other.served.Load() {
-		return other.served.Load()
+	if mine, others := c.of.isCrowd(c.addr), c.of.isCrowd(other.addr); mine != others {
+		return mine
 	}
 	return c.waits.Load() < other.waits.Load()
 }
@@ -154,6 +158,16 @@ func (c *conn) Close() error {
 	c.of.drop(c)
 	c.of.mu.Unlock()
 	return c.Conn.Close()
+}
+
+// CloseWrite says that no more will be sent. Without it net/http can only close a
+// connection on which something unread has arrived, and then the system may drop
+// the answer.
+func (c *conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
 }
 
 // state is called by net/http when a connection gets a request, and when it has

@@ -21,26 +21,30 @@ func (f from) RemoteAddr() net.Addr {
 	return &net.TCPAddr{IP: net.ParseIP(f.addr), Port: 1}
 }
 
-// TestBounded opens one connection more than is allowed, and wants the right one
-// to be closed.
+// TestBounded opens one connection more than is allowed, from 192.0.2.3. The right
+// one must be closed.
 func TestBounded(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		open   string // address and state, the oldest first: n sent nothing yet, i is idle, a has a request
 		closes int    // of them, or -1 if the new one waits
 	}{
-		{"the longest idle", "1i 1i 1i", 0},
-		{"one that never had a request", "1i 1n 1n", 1},
-		{"none that has a request", "1a 1a 1i", 2},
-		{"of the address that has the most", "1n 2i 2i", 1},
-		{"none that waits", "1a 2a 1a", -1},
-		{"none of an address that has fewer", "3a 3a 1i", -1},
-		{"an idle one of its own", "3i 3a 1a", 0},
+		{name: "the longest idle", open: "1i 1i 1i", closes: 0},
+		{name: "one that never had a request", open: "1i 1n 1n", closes: 1},
+		{name: "one that never had a request, whoever has it", open: "2i 2i 1n", closes: 2},
+		{name: "none that has a request", open: "1a 1a 1i", closes: 2},
+		{name: "none that waits", open: "1a 2a 1a", closes: -1},
+		{name: "of a crowd, none of an address that has fewer", open: "3a 3a 1i", closes: -1},
+		{name: "of a crowd, none of an address that has fewer and sent nothing", open: "3a 3a 1n", closes: -1},
+		{name: "of a crowd, an idle one of its own", open: "3i 3a 1a", closes: 0},
+		{name: "one of a crowd", open: "1i 2i 2i 4i 5i 6i 7i 8i", closes: 1},
+		{name: "the longest idle, without a crowd", open: "1i 2i 4i 5i 6i 7i 8i 9i", closes: 0},
+		{name: "one that has fewer, by an address that is no crowd", open: "1i 3a 4a 5a 6a 7a 8a 9a", closes: 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				conns := newPipes()
-				b := newBounded(conns, 3)
+				b := newBounded(conns, len(strings.Fields(tt.open)))
 				accept := func(addr string) net.Conn {
 					here, there := net.Pipe()
 					t.Cleanup(func() { here.Close() })
@@ -87,7 +91,7 @@ func TestBounded(t *testing.T) {
 func TestShare(t *testing.T) {
 	for _, tt := range []struct {
 		name, prefix string // of the addresses of the flood
-	}{{"an address", "192.0.2.1"}, {"a /64", "2001:db8::%d"}} {
+	}{{"an address", "192.0.2.1"}, {"a /48", "2001:db8:0:%d::1"}} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				conns := newPipes()
@@ -130,6 +134,66 @@ func TestShare(t *testing.T) {
 					t.Error("another address is kept out")
 				}
 				b.Close()
+			})
+		})
+	}
+}
+
+// TestProxyBesideStrangers fills all places from more addresses than there are,
+// beside a proxy that keeps 32 connections and uses one of them now and then.
+func TestProxyBesideStrangers(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		sends  bool // each stranger sends a request
+		prefix string
+	}{
+		{name: "silent ones", prefix: "10.0.%d.%d"},
+		{name: "silent ones of IPv6", prefix: "2001:%x:%x::1"},
+		{name: "ones that sent a request", sends: true, prefix: "10.0.%d.%d"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				conns := newPipes()
+				b := newBounded(conns, 768)
+				var ends []net.Conn
+				open := func(addr string, sends bool) *conn {
+					here, there := net.Pipe()
+					ends = append(ends, here)
+					go func() { conns.conns <- from{there, addr} }()
+					c, err := b.Accept()
+					if err != nil {
+						t.Fatal(err)
+					}
+					if sends {
+						state(c, http.StateActive)
+						state(c, http.StateIdle)
+					}
+					return c.(*conn)
+				}
+				var kept []*conn
+				for range 32 {
+					kept = append(kept, open("192.0.2.1", true))
+				}
+				for i := range 2000 {
+					time.Sleep(10 * time.Millisecond)
+					open(fmt.Sprintf(tt.prefix, i/250, i%250), tt.sends)
+					used := kept[i%32]
+					state(used, http.StateActive)
+					state(used, http.StateIdle)
+				}
+				left := 0
+				for _, c := range kept {
+					if b.open[c] {
+						left++
+					}
+				}
+				if left != 32 {
+					t.Errorf("of the proxy's 32 connections %d are left", left)
+				}
+				state(open("192.0.2.1", true), http.StateActive) // the proxy may open one more, too
+				for _, end := range ends {
+					end.Close()
+				}
 			})
 		})
 	}

@@ -4,7 +4,12 @@
 // A client has 5 seconds to send a header of at most 16 KiB and 10 seconds for
 // the whole request, gets its answer within 45 seconds of the header, and may
 // leave a connection idle for 2 minutes. Over HTTP/2 a connection has at most 8
-// requests at a time.
+// requests at a time, and ends when the client has not answered a ping, which it
+// gets after 5 seconds of silence, for another 5. In the middle of a header it
+// cannot answer.
+//
+// TLS sessions are not resumed: a client would go on with a certificate that has
+// been replaced.
 //
 // The limit on open connections is lower than the process's limit on file
 // descriptors: see bounded.
@@ -95,7 +100,12 @@ func Listen(c Config, handler http.Handler, log *slog.Logger) (*Server, error) {
 	s.delay, s.most = c.Delay, c.Most
 	if c.TLS() {
 		s.Pair = &keypair.Pair{Cert: c.Cert, Key: c.Key, Flags: [2]string{"-tls-cert", "-tls-key"}, Log: log}
-		s.http.TLSConfig = &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.Pair.Certificate(), nil }}
+		s.http.TLSConfig = &tls.Config{
+			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+				return s.Pair.Certificate(), nil
+			},
+			SessionTicketsDisabled: true,
+		}
 	}
 	var err error
 	if s.listener, err = listen(c.Addr); err != nil {
@@ -132,6 +142,8 @@ func newServer(handler http.Handler, log *slog.Logger) *Server {
 			MaxReceiveBufferPerConnection: 64 << 10,
 			MaxReceiveBufferPerStream:     16 << 10,
 			MaxReadFrameSize:              16 << 10,
+			SendPingTimeout:               5 * time.Second,
+			PingTimeout:                   5 * time.Second,
 		},
 		ErrorLog: stdlog.New(&errorLog{log: log, kinds: make(map[string]*kind)}, "", 0),
 	}

@@ -2,6 +2,7 @@ package serving
 
 import (
 	"bufio"
+	"context"
 	"flag"
 	"io"
 	"log/slog"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -123,6 +125,140 @@ func TestLimits(t *testing.T) {
 				time.Sleep(time.Minute) // until every client has noticed
 			})
 		})
+	}
+}
+
+// TestLimitsOfHTTP2 writes the frames of HTTP/2 (RFC 9113 4.1) and waits until the
+// connection ends.
+func TestLimitsOfHTTP2(t *testing.T) {
+	const (
+		headers, settings, continuation = 1, 4, 9
+		endHeaders                      = 4
+	)
+	preface := "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+	for _, tt := range []struct {
+		name   string
+		client func(conn net.Conn)
+		ends   time.Duration
+	}{
+		{name: "headers that stop", ends: 10 * time.Second, client: func(conn net.Conn) {
+			writeFrame(conn, headers, 0, "\x82\x86\x84")
+		}},
+		{name: "headers that trickle", ends: 10 * time.Second, client: func(conn net.Conn) {
+			writeFrame(conn, headers, 0, "\x82\x86\x84")
+			for writeFrame(conn, continuation, 0, "\x40\x01a\x01b") == nil {
+				time.Sleep(time.Second)
+			}
+		}},
+		{name: "a client that answers nothing", ends: 10 * time.Second, client: func(conn net.Conn) {
+			writeFrame(conn, headers, endHeaders, "\x82\x86\x84\x41\x01a")
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newServer(http.NotFoundHandler(), slog.New(slog.DiscardHandler))
+				s.http.Protocols = new(http.Protocols)
+				s.http.Protocols.SetUnencryptedHTTP2(true)
+				listener := newPipes()
+				go s.http.Serve(listener)
+				here, there := net.Pipe()
+				listener.conns <- there
+				began := time.Now()
+				var client sync.WaitGroup
+				client.Go(func() {
+					io.WriteString(here, preface)
+					writeFrame(here, settings, 0, "")
+					tt.client(here)
+				})
+				rest(here)
+				if took := time.Since(began); took > tt.ends {
+					t.Errorf("it ended after %v, want %v", took, tt.ends)
+				}
+				here.Close()
+				client.Wait()
+				s.http.Close()
+				time.Sleep(time.Minute) // until the server has noticed
+			})
+		})
+	}
+}
+
+// writeFrame writes a frame of stream 1, or of the connection for settings.
+func writeFrame(conn net.Conn, kind, flags byte, payload string) error {
+	stream := byte(1)
+	if payload == "" {
+		stream = 0
+	}
+	head := []byte{0, 0, byte(len(payload)), kind, flags, 0, 0, 0, stream}
+	_, err := conn.Write(append(head, payload...))
+	return err
+}
+
+// TestRequestsOfOneConnection sends more requests over a connection of HTTP/2 than
+// it may have at a time.
+func TestRequestsOfOneConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var now, most atomic.Int64
+		s := newServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+			if n := now.Add(1); n > most.Load() {
+				most.Store(n)
+			}
+			time.Sleep(time.Second)
+			now.Add(-1)
+		}), slog.New(slog.DiscardHandler))
+		both := new(http.Protocols)
+		both.SetUnencryptedHTTP2(true)
+		s.http.Protocols = both
+		listener := newPipes()
+		go s.http.Serve(listener)
+		transport := &http.Transport{Protocols: both, MaxConnsPerHost: 1}
+		transport.HTTP2 = &http.HTTP2Config{StrictMaxConcurrentRequests: true}
+		transport.DialContext = func(context.Context, string, string) (net.Conn, error) {
+			here, there := net.Pipe()
+			listener.conns <- there
+			return here, nil
+		}
+		var requests sync.WaitGroup
+		for range 20 {
+			requests.Go(func() {
+				response, err := (&http.Client{Transport: transport}).Get("http://a/")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				response.Body.Close()
+			})
+		}
+		requests.Wait()
+		transport.CloseIdleConnections()
+		s.http.Close()
+		time.Sleep(time.Minute) // until both sides have noticed
+		if most.Load() != 8 {
+			t.Errorf("%d requests at a time, want 8", most.Load())
+		}
+	})
+}
+
+// TestAnswerBeforeBody sends a body that is too long to be read. The client gets
+// the whole answer, and then the end of the connection instead of a reset.
+func TestAnswerBeforeBody(t *testing.T) {
+	s, err := Listen(Config{Addr: "127.0.0.1:0"}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "too large", http.StatusRequestEntityTooLarge)
+	}), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	go s.Serve()
+	defer s.Close()
+	conn, err := net.Dial("tcp", s.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	io.WriteString(conn, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n"+strings.Repeat("a", 100_000))
+	text, err := io.ReadAll(conn)
+	if err != nil || !strings.HasSuffix(string(text), "too large\n") {
+		t.Errorf("%q, %v", text, err)
 	}
 }
 
