@@ -1725,7 +1725,8 @@ func TestRunTLS(t *testing.T) {
 	s.waitForEnd(t)
 }
 
-// TestRunFilesChange replaces users and certificate, and sends no signal.
+// TestRunFilesChange replaces users and certificate, and sends no signal. A client
+// that resumes TLS sessions sees the new certificate, too.
 func TestRunFilesChange(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -1738,12 +1739,17 @@ func TestRunFilesChange(t *testing.T) {
 	}
 	write(testUsers())
 	s := start(t, "-users", file, "-tls-cert", cert, "-tls-key", key)
+	client := &tls.Config{InsecureSkipVerify: true, ClientSessionCache: tls.NewLRUClientSessionCache(1)}
 	shown := func() []byte {
-		conn, err := tls.Dial("tcp", s.addr, &tls.Config{InsecureSkipVerify: true})
+		conn, err := tls.Dial("tcp", s.addr, client)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close()
+		io.WriteString(conn, "GET /livez HTTP/1.0\r\n\r\n")
+		if _, err := io.ReadAll(conn); err != nil { // the ticket for another session comes with the answer
+			t.Error(err)
+		}
 		return conn.ConnectionState().PeerCertificates[0].Raw
 	}
 	before := shown()
