@@ -536,6 +536,22 @@ func TestEndpoints(t *testing.T) {
 	}
 }
 
+// TestNotStored holds that no cache keeps what depends on who asks.
+func TestNotStored(t *testing.T) {
+	s := newService(t, testUsers())
+	for _, path := range []string{"/users/me", "/auth", "/auth/items?a=b", "/nowhere"} {
+		for _, user := range []string{"johndoe", "alice", ""} {
+			r := httptest.NewRequest("GET", path, nil)
+			if user != "" {
+				r.Header.Set("Authorization", "Bearer "+s.login(user))
+			}
+			if got := s.do(r).Header().Get("Cache-Control"); got != "no-store" {
+				t.Errorf("%s for %q: Cache-Control %q, want no-store", path, user, got)
+			}
+		}
+	}
+}
+
 // openAPI is docs/openapi.json, which every answer in these tests must match.
 var openAPI = sync.OnceValue(func() *openapitest.Description {
 	text, err := docs.ReadFile("docs/openapi.json")

@@ -397,20 +397,19 @@ func (a *auth) resource(method, path string, e endpoint) router.Route {
 	return router.Route{Method: method, Path: path, Handler: a.handler(e, false), NotAllowed: a.handler(errMethodNotAllowed.answer, false)}
 }
 
-// protocol is a route of OAuth 2.0 itself: its answers must not be stored
-// (RFC 6749 5.1), and its errors have error and error_description (5.2) as well
-// as FastAPI's detail, since client libraries need them.
+// protocol is a route of OAuth 2.0 itself: its answers have Pragma (RFC 6749 5.1),
+// and its errors have error and error_description (5.2) as well as FastAPI's
+// detail, since client libraries need them.
 func (a *auth) protocol(method, path string, e endpoint) router.Route {
 	return router.Route{Method: method, Path: path, Handler: a.handler(e, true), NotAllowed: a.handler(errMethodNotAllowed.answer, true)}
 }
 
 // handler runs an endpoint. It is the one place where an error becomes an
-// answer.
+// answer. No answer may be stored unless the endpoint says so, since most depend
+// on who asks.
 func (a *auth) handler(e endpoint, protocol bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if protocol {
-			answer.NoStore(w.Header())
-		}
+		answer.NoStore(w.Header(), protocol)
 		if err := e(w, r); err != nil {
 			a.writeError(w, err, protocol)
 		}

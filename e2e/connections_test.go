@@ -157,6 +157,21 @@ func TestSharedConnections(t *testing.T) {
 	}
 }
 
+// TestCache puts the service behind nginx with a cache. What jane is told must not
+// be told to somebody without a token.
+func TestCache(t *testing.T) {
+	s := newStage(t, "testdata/proxies", "")
+	s.runNginx("", "cache.conf")
+	for _, path := range []string{"/users/me", "/auth", "/auth/items"} {
+		if status, _, body := s.send("GET", path, []string{s.bearer("jane")}, ""); status != 200 {
+			t.Fatalf("%s, jane: %d %s", path, status, body)
+		}
+		if status, header, body := s.send("GET", path, nil, ""); status != 401 || header.Get("Remote-User") != "" {
+			t.Errorf("%s, nobody: %d %v %s", path, status, header, body)
+		}
+	}
+}
+
 // attack sends a request to /auth with a body in parts, and a pause after each.
 func (s *stage) attack(ctx context.Context, pause time.Duration, parts ...string) {
 	conn, err := net.Dial("tcp", s.addr)

@@ -45,8 +45,14 @@ func Body(w http.ResponseWriter, status int, body []byte) {
 	w.Write(body)
 }
 
-// NoStore sets the headers that forbid storing the answer.
-func NoStore(header http.Header) { header["Cache-Control"], header["Pragma"] = noStore, noCache }
+// NoStore sets the header that forbids storing the answer (RFC 9111 5.2.2.5) and, for
+// the answers of RFC 6749 5.1, Pragma as well.
+func NoStore(header http.Header, pragma bool) {
+	header["Cache-Control"] = noStore
+	if pragma {
+		header["Pragma"] = noCache
+	}
+}
 
 // All answers share these; net/http does not change them.
 var (

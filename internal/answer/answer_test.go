@@ -9,10 +9,12 @@ import (
 )
 
 func TestNoStore(t *testing.T) {
-	header := make(http.Header)
-	answer.NoStore(header)
-	if header.Get("Cache-Control") != "no-store" || header.Get("Pragma") != "no-cache" {
-		t.Errorf("%v", header)
+	for pragma, want := range map[bool]string{true: "no-cache", false: ""} {
+		header := make(http.Header)
+		answer.NoStore(header, pragma)
+		if header.Get("Cache-Control") != "no-store" || header.Get("Pragma") != want {
+			t.Errorf("with pragma %v: %v", pragma, header)
+		}
 	}
 }
 

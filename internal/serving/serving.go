@@ -156,6 +156,7 @@ func (s *Server) handler(next http.Handler) http.Handler {
 		if s.stopping.Load() {
 			w.Header().Set("Connection", "close")
 			if r.URL.Path == "/healthz" {
+				answer.NoStore(w.Header(), false)
 				w.Header().Set("Retry-After", "1")
 				answer.JSON(w, http.StatusServiceUnavailable, map[string]string{"detail": "The service is stopping"})
 				return
