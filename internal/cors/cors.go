@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -74,6 +75,9 @@ func check(origin string) error {
 // At the path guard and below it, gateways ask whether a request may pass. There
 // next answers a preflight: a gateway would take 204 for a yes.
 //
+// A preflight allows the headers that it asks for. Libraries add their own to
+// what a page sends, such as traceparent, and the service reads what it knows.
+//
 // The first page of another origin that may not read its answer is logged as a
 // warning: all that the page sees is a network failure.
 func (o Origins) Handler(next http.Handler, guard string, log *slog.Logger) http.Handler {
@@ -95,15 +99,22 @@ func (o Origins) Handler(next http.Handler, guard string, log *slog.Logger) http
 			header.Set("Access-Control-Allow-Origin", origin)
 			header.Set("Access-Control-Allow-Credentials", "true")
 		default:
-			if origin != "" && readsAcross(r) && !warned.Swap(true) {
-				log.Warn("a page of another origin may not read the answer; if it is yours, add it to -cors-origins", "origin", logs.Cut(origin))
+			if origin != "" && readsAcross(r, origin) && !warned.Swap(true) {
+				advice := "if it is yours, add it to -cors-origins"
+				if origin == "null" { // of files and of sandboxed frames, so nobody's in particular
+					advice = "if it is yours, serve it from a web server, not from a file"
+				}
+				log.Warn("a page of another origin may not read the answer; "+advice, "origin", logs.Cut(origin))
 			}
 			next.ServeHTTP(w, r)
 			return
 		}
 		if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" && !router.IsBelow(r.URL.Path, guard) {
+			header.Add("Vary", "Access-Control-Request-Headers")
 			header.Set("Access-Control-Allow-Methods", "GET, HEAD, POST")
-			header.Set("Access-Control-Allow-Headers", "Authorization, Content-Type")
+			if names := requested(r); len(names) > 0 {
+				header.Set("Access-Control-Allow-Headers", strings.Join(names, ", "))
+			}
 			header.Set("Access-Control-Max-Age", "600")
 			w.WriteHeader(http.StatusNoContent)
 			return
@@ -113,9 +124,34 @@ func (o Origins) Handler(next http.Handler, guard string, log *slog.Logger) http
 	})
 }
 
-// readsAcross says whether a script of another origin wants to read the answer,
-// according to the browser (https://www.w3.org/TR/fetch-metadata/). Origin alone
-// does not show it: a page's own requests, links and forms also send it.
-func readsAcross(r *http.Request) bool {
-	return r.Header.Get("Sec-Fetch-Mode") == "cors" && r.Header.Get("Sec-Fetch-Site") != "same-origin"
+// fieldName is a header's name (RFC 9110 5.1).
+var fieldName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
+
+// requested returns the names of the headers that a preflight asks for.
+func requested(r *http.Request) []string {
+	var names []string
+	for _, list := range r.Header.Values("Access-Control-Request-Headers") {
+		for name := range strings.SplitSeq(list, ",") {
+			if name = strings.Trim(name, " \t"); fieldName.MatchString(name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
+// readsAcross says whether a script of another origin wants to read the answer.
+// Origin alone does not show it: a page's own requests, links and forms also send
+// it. The browser says it in Sec-Fetch-Mode (https://www.w3.org/TR/fetch-metadata/),
+// but only to https and to localhost. Elsewhere the page is the service's own if it
+// is of the host that the request is sent to, and forms count as scripts.
+func readsAcross(r *http.Request, origin string) bool {
+	switch r.Header.Get("Sec-Fetch-Mode") {
+	case "cors":
+		return r.Header.Get("Sec-Fetch-Site") != "same-origin"
+	case "":
+		_, host, _ := strings.Cut(origin, "://")
+		return host != r.Host
+	}
+	return false
 }

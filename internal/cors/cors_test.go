@@ -68,13 +68,13 @@ func TestHandler(t *testing.T) {
 			if w.Code != tt.status {
 				t.Errorf("status %d, want %d", w.Code, tt.status)
 			}
-			headers, maxAge := "", ""
+			maxAge := ""
 			if tt.methods != "" {
-				headers, maxAge = "Authorization, Content-Type", "600"
+				maxAge = "600"
 			}
 			for name, value := range map[string]string{
 				"Access-Control-Allow-Origin": tt.allowed, "Access-Control-Allow-Credentials": tt.credentials, "Access-Control-Expose-Headers": tt.exposed,
-				"Access-Control-Allow-Methods": tt.methods, "Access-Control-Allow-Headers": headers, "Access-Control-Max-Age": maxAge, "Vary": tt.vary,
+				"Access-Control-Allow-Methods": tt.methods, "Access-Control-Max-Age": maxAge, "Vary": tt.vary,
 			} {
 				if got := w.Header().Get(name); got != value {
 					t.Errorf("%s %q, want %q", name, got, value)
@@ -84,20 +84,87 @@ func TestHandler(t *testing.T) {
 	}
 }
 
+// TestRequestHeaders wants a preflight to allow the header names that it asks for:
+// which ones a page sends is up to its libraries.
+func TestRequestHeaders(t *testing.T) {
+	const vary = "Origin, Access-Control-Request-Headers"
+	long := "x-" + strings.Repeat("a", 8000)
+	for _, tt := range []struct {
+		name    string
+		origin  string
+		asked   []string // Access-Control-Request-Headers, one a line
+		allowed string   // Access-Control-Allow-Headers
+	}{
+		{name: "what a browser sends", origin: app, asked: []string{"authorization,content-type"},
+			allowed: "authorization, content-type"},
+		{name: "Swagger UI", origin: app, asked: []string{"authorization,x-requested-with"},
+			allowed: "authorization, x-requested-with"},
+		{name: "tracing", origin: app, asked: []string{"baggage,sentry-trace,traceparent,tracestate"},
+			allowed: "baggage, sentry-trace, traceparent, tracestate"},
+		{name: "any origin", asked: []string{"authorization,x-request-id"}, allowed: "authorization, x-request-id"},
+		{name: "with spaces and tabs", origin: app, asked: []string{" X-CSRF-Token ,\tCache-Control"},
+			allowed: "X-CSRF-Token, Cache-Control"},
+		{name: "in two lines", origin: app, asked: []string{"authorization", "traceparent"},
+			allowed: "authorization, traceparent"},
+		{name: "every byte of a name", origin: app, asked: []string{"!#$%&'*+-.^_`|~09azAZ"},
+			allowed: "!#$%&'*+-.^_`|~09azAZ"},
+		{name: "a long one", origin: app, asked: []string{long}, allowed: long},
+		{name: "none", origin: app},
+		{name: "an empty list", origin: app, asked: []string{""}},
+		{name: "empty elements", origin: app, asked: []string{",authorization, ,"}, allowed: "authorization"},
+		{name: "what is not a name", origin: app, asked: []string{"a b,c:d,traceparent,\"e\",f(g),\x00,ä,h\r\nSet-Cookie: i"},
+			allowed: "traceparent"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := httptest.NewRequest("OPTIONS", "/token", nil)
+			r.Header.Set("Origin", app)
+			r.Header.Set("Access-Control-Request-Method", "POST")
+			r.Header["Access-Control-Request-Headers"] = tt.asked
+			w := httptest.NewRecorder()
+			origins := cors.Origins{cmp.Or(tt.origin, "*")}
+			origins.Handler(http.NotFoundHandler(), "/auth", slog.New(slog.DiscardHandler)).ServeHTTP(w, r)
+			got := strings.Join(w.Header().Values("Access-Control-Allow-Headers"), "; ")
+			if w.Code != 204 || got != tt.allowed {
+				t.Errorf("status %d, allowed %q; want 204, %q", w.Code, got, tt.allowed)
+			}
+			if got := strings.Join(w.Header().Values("Vary"), ", "); got != vary {
+				t.Errorf("Vary %q, want %q", got, vary)
+			}
+		})
+	}
+}
+
 func TestWarning(t *testing.T) {
+	// A browser sends Sec-Fetch-Mode and Sec-Fetch-Site to https and to localhost only.
+	const plain = "http://auth.lan:8000"
 	for _, tt := range []struct {
 		name, origins, origin, mode, site string
+		method, service                   string // POST, and plain
 		want                              int
 	}{
-		{"a script of another origin", "", app, "cors", "cross-site", 1},
-		{"one of the same site", "", app, "cors", "same-site", 1},
-		{"one that is not among those allowed", local, app, "cors", "cross-site", 1},
-		{"one that is allowed", app, app, "cors", "cross-site", 0},
-		{"any is allowed", "*", app, "cors", "cross-site", 0},
-		{"the page of the service itself", "", app, "cors", "same-origin", 0},
-		{"a link or a form", "", app, "navigate", "cross-site", 0},
-		{"no browser", "", app, "", "", 0},
-		{"no origin", "", "", "cors", "same-origin", 0},
+		{name: "a script of another origin", origin: app, mode: "cors", site: "cross-site", want: 1},
+		{name: "one of the same site", origin: app, mode: "cors", site: "same-site", want: 1},
+		{name: "one where another is allowed", origins: local, origin: app, mode: "cors", site: "cross-site", want: 1},
+		{name: "one that is allowed", origins: app, origin: app, mode: "cors", site: "cross-site"},
+		{name: "any is allowed", origins: "*", origin: app, mode: "cors", site: "cross-site"},
+		{name: "the page of the service itself", origin: app, mode: "cors", site: "same-origin"},
+		{name: "its own page, whose Host a proxy changed", origin: app, mode: "cors", site: "same-origin",
+			service: "http://127.0.0.1:8000"},
+		{name: "a link or a form", origin: app, mode: "navigate", site: "cross-site"},
+		{name: "no origin", mode: "cors", site: "same-origin"},
+		{name: "no browser"},
+		{name: "plain http", origin: "http://app.lan", want: 1},
+		{name: "plain http, a preflight", origin: "http://app.lan", method: "OPTIONS", want: 1},
+		{name: "plain http, another port", origin: "http://auth.lan:3000", want: 1},
+		{name: "plain http, a longer host", origin: "http://auth.lan:8000.evil.example", want: 1},
+		{name: "plain http, one that is allowed", origins: "http://app.lan", origin: "http://app.lan"},
+		{name: "plain http, the page of the service itself", origin: plain},
+		{name: "plain http, its own page on the scheme's port", origin: "http://auth.lan", service: "http://auth.lan"},
+		{name: "plain http, its own page at an address of IPv6", origin: "http://[fd00::1]:8000",
+			service: "http://[fd00::1]:8000"},
+		{name: "plain http, no origin", method: "GET"},
+		{name: "a file", origin: "null", mode: "cors", site: "cross-site", want: 1},
+		{name: "plain http, a file", origin: "null", want: 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var origins cors.Origins
@@ -109,16 +176,25 @@ func TestWarning(t *testing.T) {
 			var log strings.Builder
 			handler := origins.Handler(http.NotFoundHandler(), "/auth", slog.New(slog.NewTextHandler(&log, nil)))
 			for range 2 {
-				r := httptest.NewRequest("POST", "/", nil)
-				for name, value := range map[string]string{"Origin": tt.origin, "Sec-Fetch-Mode": tt.mode, "Sec-Fetch-Site": tt.site} {
+				r := httptest.NewRequest(cmp.Or(tt.method, "POST"), cmp.Or(tt.service, plain)+"/token", nil)
+				headers := map[string]string{"Origin": tt.origin, "Sec-Fetch-Mode": tt.mode, "Sec-Fetch-Site": tt.site}
+				if tt.method == "OPTIONS" {
+					headers["Access-Control-Request-Method"] = "POST"
+				}
+				for name, value := range headers {
 					if value != "" {
 						r.Header.Set(name, value)
 					}
 				}
 				handler.ServeHTTP(httptest.NewRecorder(), r)
 			}
-			if got := strings.Count(log.String(), "origin="+tt.origin+"\n"); got != tt.want {
-				t.Errorf("%d warnings, want %d:\n%s", got, tt.want, log.String())
+			got := strings.Count(log.String(), "origin="+tt.origin+"\n")
+			if lines := strings.Count(log.String(), "\n"); got != tt.want || lines != tt.want {
+				t.Errorf("%d warnings in %d lines, want %d:\n%s", got, lines, tt.want, log.String())
+			}
+			// -cors-origins null is an error, so nobody is told to set it.
+			if tt.origin == "null" && strings.Contains(log.String(), "add it") {
+				t.Errorf("the advice does not work: %s", log.String())
 			}
 		})
 	}
