@@ -121,7 +121,7 @@ func newService(t testing.TB, usersJSON string) *service {
 		t.Fatal(err)
 	}
 	var err error
-	s.pages, err = (&swaggerui.Config{On: true}).Pages(docs, func() []string { return s.auth.users.loaded.Load().scopes })
+	s.pages, err = (&swaggerui.Config{On: true}).Pages(docs, true, func() []string { return s.auth.users.loaded.Load().scopes })
 	if err != nil {
 		t.Fatal(err)
 	}

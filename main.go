@@ -198,7 +198,7 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 	}
 	a.try = counts.Logins(a.admission.Try)
 	a.services = clientauth.New(log, a.users.find, a.users.authenticate, (*storedUser).client)
-	pages, err := cfg.docs.Pages(docs, func() []string { return a.users.loaded.Load().scopes })
+	pages, err := cfg.docs.Pages(docs, cfg.users == "", func() []string { return a.users.loaded.Load().scopes })
 	if err != nil {
 		return err
 	}

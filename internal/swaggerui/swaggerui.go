@@ -84,15 +84,16 @@ func (p Page) Answer(w http.ResponseWriter, r *http.Request) error {
 }
 
 // Pages returns the pages of the documentation, or none if it is off. The files
-// come from own's folder docs. Each time openapi.json is requested, the scopes
+// come from own's folder docs. They name the tutorial's users and their passwords
+// only if tutorial is true. Each time openapi.json is requested, the scopes
 // that scopes returns are added to its own, so that the page can offer them. So
 // everybody can see their names, as in the metadata of an authorization server
 // (scopes_supported of RFC 8414 2), but not whose they are.
-func (c *Config) Pages(own fs.FS, scopes func() []string) ([]Page, error) {
+func (c *Config) Pages(own fs.FS, tutorial bool, scopes func() []string) ([]Page, error) {
 	if !c.On {
 		return nil, nil
 	}
-	files, err := files(own, c.Assets)
+	files, err := files(own, tutorial, c.Assets)
 	if err != nil {
 		return nil, fmt.Errorf("-docs-assets: %w", err)
 	}
@@ -100,10 +101,15 @@ func (c *Config) Pages(own fs.FS, scopes func() []string) ([]Page, error) {
 	if err != nil {
 		return nil, err
 	}
-	before, after, found := strings.Cut(string(text), declared)
-	if !found {
-		return nil, errors.New("docs/openapi.json: no " + declared)
+	for _, part := range []string{tutorialUsers, declared} {
+		if !strings.Contains(string(text), part) {
+			return nil, errors.New("docs/openapi.json: no " + part)
+		}
 	}
+	if !tutorial {
+		text = []byte(strings.Replace(string(text), tutorialUsers, "", 1))
+	}
+	before, after, _ := strings.Cut(string(text), declared)
 	pages := []Page{
 		{"/", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Location", "docs") // http.Redirect would turn it into /docs
@@ -119,6 +125,9 @@ func (c *Config) Pages(own fs.FS, scopes func() []string) ([]Page, error) {
 	}
 	return pages, nil
 }
+
+// tutorialUsers is what openapi.json says about who can log in.
+const tutorialUsers = " as `johndoe` with the password `secret`, or as `alice` (who is disabled) with `secret2`"
 
 // declared is the scope that openapi.json itself declares.
 const declared = `"introspect": "ask what a token stands for"`
@@ -147,12 +156,13 @@ type file struct {
 // files returns the page, /docs, and what it loads from under /docs/. They are
 // made from page.html, page.css and page.js in own's folder docs; in page.html
 // {{version}}, {{from}}, {{script}} and {{style}} become the version of Swagger
-// UI, where it comes from, and the hashes.
+// UI, where it comes from, and the hashes, and {{login}} becomes curl's arguments
+// for a login.
 //
 // If assetsDir is set, Swagger UI is also served from here, from that folder,
 // an unpacked swagger-ui-dist. If a file is missing there, or is from another
 // version, the error names it.
-func files(own fs.FS, assetsDir string) ([]file, error) {
+func files(own fs.FS, tutorial bool, assetsDir string) ([]file, error) {
 	from, scripts, styles := cdn, " "+cdn+script.name, " "+cdn+style.name
 	var files []file
 	if assetsDir != "" {
@@ -183,8 +193,12 @@ func files(own fs.FS, assetsDir string) ([]file, error) {
 	if err != nil {
 		return nil, err
 	}
-	// html/template would make the program a fifth larger, for these four.
-	page := strings.NewReplacer("{{version}}", Version, "{{from}}", from,
+	login := "-d username=johndoe -d password=secret"
+	if !tutorial {
+		login = "--data-urlencode 'username=<i>your username</i>' --data-urlencode 'password=<i>your password</i>'"
+	}
+	// html/template would make the program a fifth larger, for these five.
+	page := strings.NewReplacer("{{version}}", Version, "{{from}}", from, "{{login}}", login,
 		"{{script}}", script.integrity, "{{style}}", style.integrity).Replace(string(text))
 	docs := newFile("/docs", "text/html; charset=utf-8", []byte(page))
 	docs.policy = strings.Join([]string{

@@ -17,7 +17,7 @@ import (
 // TestScopes wants openapi.json to declare the current scopes.
 func TestScopes(t *testing.T) {
 	var scopes []string
-	pages, err := (&swaggerui.Config{On: true}).Pages(os.DirFS("../.."), func() []string { return scopes })
+	pages, err := (&swaggerui.Config{On: true}).Pages(os.DirFS("../.."), true, func() []string { return scopes })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func TestScopes(t *testing.T) {
 // TestHeaders wants a browser to check each time whether a file has changed, to
 // trust its type, and to load only the right files.
 func TestHeaders(t *testing.T) {
-	pages, err := (&swaggerui.Config{On: true}).Pages(os.DirFS("../.."), func() []string { return nil })
+	pages, err := (&swaggerui.Config{On: true}).Pages(os.DirFS("../.."), true, func() []string { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,10 +97,67 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
-func TestPagesWithoutTheScopes(t *testing.T) {
-	own := fstest.MapFS{"docs/openapi.json": {Data: []byte("{}")}, "docs/page.html": {}, "docs/page.css": {}, "docs/page.js": {}}
-	if _, err := (&swaggerui.Config{On: true}).Pages(own, nil); err == nil {
-		t.Error("no error for an openapi.json that does not declare the service's own scope")
+// TestOwnUsers wants the pages to name the tutorial's users only where they can log in.
+func TestOwnUsers(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		tutorial bool
+		docs     string   // in /docs
+		document string   // in /openapi.json
+		not      []string // anywhere
+	}{
+		{
+			name: "the tutorial's", tutorial: true,
+			docs: "/token -d username=johndoe -d password=secret\n",
+			document: "log in as `johndoe` with the password `secret`, or as `alice` (who is disabled)" +
+				" with `secret2`.\"",
+			not: []string{"your username", "{{"},
+		},
+		{
+			name: "its own",
+			docs: "/token --data-urlencode 'username=<i>your username</i>'" +
+				" --data-urlencode 'password=<i>your password</i>'\n",
+			document: "Click **Authorize** and log in.\"",
+			not:      []string{"`johndoe`", "=johndoe", "alice", "`secret`", "=secret", "secret2", "{{"},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			noScopes := func() []string { return nil }
+			pages, err := (&swaggerui.Config{On: true}).Pages(os.DirFS("../.."), tt.tutorial, noScopes)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := map[string]string{"/docs": tt.docs, "/openapi.json": tt.document}
+			for _, page := range pages {
+				w := httptest.NewRecorder()
+				page.ServeHTTP(w, httptest.NewRequest("GET", page.Path, nil))
+				if part := want[page.Path]; !strings.Contains(w.Body.String(), part) {
+					t.Errorf("%s: no %q", page.Path, part)
+				}
+				for _, part := range tt.not {
+					if strings.Contains(w.Body.String(), part) {
+						t.Errorf("%s: %q", page.Path, part)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestPagesOfAnotherDescription(t *testing.T) {
+	text, err := os.ReadFile("../../docs/openapi.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := []string{`"introspect": "ask what a token stands for"`, " as `johndoe` with the password `secret`"}
+	for _, part := range parts {
+		other := strings.Replace(string(text), part, "", 1)
+		own := fstest.MapFS{"docs/page.html": {}, "docs/page.css": {}, "docs/page.js": {}}
+		own["docs/openapi.json"] = &fstest.MapFile{Data: []byte(other)}
+		_, err := (&swaggerui.Config{On: true}).Pages(own, true, nil)
+		if err == nil || !strings.Contains(err.Error(), part) {
+			t.Errorf("error %v for an openapi.json without %s", err, part)
+		}
 	}
 }
 
@@ -122,7 +179,7 @@ func TestAssets(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			_, err := (&swaggerui.Config{On: true, Assets: dir}).Pages(own, func() []string { return nil })
+			_, err := (&swaggerui.Config{On: true, Assets: dir}).Pages(own, true, func() []string { return nil })
 			if err == nil || !strings.HasPrefix(err.Error(), "-docs-assets: ") || !strings.HasSuffix(err.Error(), tt.err) {
 				t.Errorf("error %v, want %s", err, tt.err)
 			}
