@@ -8,10 +8,38 @@ const without = () => page.classList.remove('loading');
 const patience = setTimeout(without, 5000);
 
 // The description names no server, since the service does not know under which
-// path a proxy serves it. The page does know: it is its own URL.
+// path a proxy serves it. The page does know: it is its own URL. Client
+// credentials are for programs. A person who could enter them would, and would
+// then be "authorized", but not logged in.
 const base = new URL('.', location).href;
-const servedBelow = (url) => () => ({
-  statePlugins: { spec: { wrapActions: { updateJsonSpec: (update) => (spec) => update({ ...spec, servers: [{ url }] }) } } },
+const forPeople = (spec) => {
+  const { ClientBasic, ...securitySchemes } = spec.components.securitySchemes;
+  return { ...spec, servers: [{ url: base }], components: { ...spec.components, securitySchemes } };
+};
+const description = () => ({
+  statePlugins: { spec: { wrapActions: { updateJsonSpec: (update) => (spec) => update(forPeople(spec)) } } },
+});
+
+// Swagger UI's fields of a login are not in a form, so Enter does nothing. They
+// also do not tell a phone or a password manager what they are for.
+const fields = {
+  oauth_username: { autocomplete: 'username', autocapitalize: 'none', autocorrect: 'off', spellcheck: 'false' },
+  oauth_password: { autocomplete: 'current-password' },
+  client_id_password: { autocomplete: 'off', autocapitalize: 'none', autocorrect: 'off', spellcheck: 'false' },
+  client_secret_password: { autocomplete: 'off' },
+};
+const login = () => ({
+  wrapComponents: {
+    oauth2: (Oauth2, { React }) => (props) => {
+      React.useLayoutEffect(() => {
+        for (const [id, attributes] of Object.entries(fields)) {
+          for (const [name, value] of Object.entries(attributes)) document.getElementById(id)?.setAttribute(name, value);
+        }
+      });
+      return React.createElement('form', { noValidate: true, onSubmit: (event) => event.preventDefault() },
+        React.createElement(Oauth2, props));
+    },
+  },
 });
 
 // The load and error events of a script or a style sheet do not bubble, so they
@@ -27,7 +55,7 @@ document.addEventListener('load', ({ target }) => {
   if (target.localName !== 'script' || !target.integrity) return;
   clearTimeout(patience);
   if (!failed) page.classList.add('loading');
-  SwaggerUIBundle({ url: 'openapi.json', dom_id: '#swagger-ui', deepLinking: true, validatorUrl: null, plugins: [servedBelow(base)] });
+  SwaggerUIBundle({ url: 'openapi.json', dom_id: '#swagger-ui', deepLinking: true, validatorUrl: null, plugins: [description, login] });
 }, true);
 
 document.addEventListener('DOMContentLoaded', () => {

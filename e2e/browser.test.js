@@ -25,21 +25,30 @@ before(async () => {
   browser = await chromium.launch({
     executablePath: "/usr/bin/chromium",
     args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-      "--disable-component-update", "--disable-sync"],
+      "--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP *.lan 127.0.0.1"],
   });
 });
 after(() => browser?.close());
 
-// start runs the program until the test ends, and returns its origin.
-async function start(t, ...args) {
+// run runs the program until the test ends, and returns its origin and the lines
+// of its log, which grow.
+async function run(t, ...args) {
   const service = spawn("build/simple-oauth2", ["-addr", "127.0.0.1:0", ...args]);
   t.after(() => service.kill());
-  for await (const line of createInterface(service.stderr)) {
-    const listening = line.match(/msg=listening addr=(\S+)/);
-    if (listening) return `http://${listening[1]}`;
-  }
-  throw new Error("the program does not listen");
+  const log = [];
+  const reader = createInterface(service.stderr);
+  return new Promise((listens, fails) => {
+    reader.on("line", (line) => {
+      log.push(line);
+      const listening = line.match(/msg=listening addr=(\S+)/);
+      if (listening) listens({ origin: `http://${listening[1]}`, log });
+    });
+    reader.on("close", () => fails(new Error("the program does not listen")));
+  });
 }
+
+// start runs the program until the test ends, and returns its origin.
+const start = async (t, ...args) => (await run(t, ...args)).origin;
 
 // behind returns the origin of a real nginx with the text in its server block.
 const behind = (t, text) => nginx(t, (address) => `server { listen ${address}; ${text} }`);
@@ -74,8 +83,8 @@ http { include /etc/nginx/mime.types; access_log off; ${temporary} ${server(addr
 // open opens a page whose only network is the service, and what answer returns
 // for other addresses; it collects what went wrong. Without answer nothing is
 // intercepted, since playwright would otherwise answer preflights itself.
-async function open(t, url, { width = 1200, answer } = {}) {
-  const context = await browser.newContext({ viewport: { width, height: 900 } });
+async function open(t, url, { width = 1200, height = 900, answer } = {}) {
+  const context = await browser.newContext({ viewport: { width, height } });
   context.setDefaultTimeout(10_000);
   t.after(() => context.close());
   const page = await context.newPage();
@@ -109,17 +118,14 @@ async function execute(page) {
   return { status: response.status(), shown: await shown.innerText() };
 }
 
-// bearer is the part of the Authorize dialog for tokens; the other is for HTTP Basic.
-const bearer = ".modal-ux .auth-container:has-text('OAuth2PasswordBearer')";
-
 async function authorize(page, username, password) {
   await page.locator(".scheme-container .authorize").click();
   await page.locator("#oauth_username").fill(username);
   await page.locator("#oauth_password").fill(password);
-  await page.locator(`${bearer} .modal-btn.authorize`).click();
+  await page.locator(".modal-ux .modal-btn.authorize").click();
 }
 
-const logoutButton = (page) => page.locator(`${bearer} button`, { hasText: "Logout" });
+const logoutButton = (page) => page.locator(".modal-ux button", { hasText: "Logout" });
 const close = (page) => page.locator(".modal-ux .close-modal").click();
 
 async function logout(page) {
@@ -138,7 +144,7 @@ async function tutorial(page, name) {
   await page.locator(".modal-ux .errors", { hasText: "Incorrect username or password" }).waitFor();
   await shoot(page, `${name}-wrong`);
   await page.locator("#oauth_password").fill("secret");
-  await page.locator(`${bearer} .modal-btn.authorize`).click();
+  await page.locator(".modal-ux .modal-btn.authorize").click();
   await logoutButton(page).waitFor();
   await shoot(page, `${name}-authorized`);
   await close(page);
@@ -198,6 +204,70 @@ for (const width of [1200, 390, 320]) {
   });
 }
 
+// Whoever opens the dialog types where the cursor is, and presses Enter.
+for (const [width, height] of [[1280, 800], [390, 844]]) {
+  test(`the Authorize dialog at ${width}×${height}, by keyboard`, async (t) => {
+    const page = await open(t, `${await start(t)}/docs`, { width, height, answer: fromPackage });
+    const logins = [];
+    page.on("request", (request) => request.method() === "POST" && logins.push(request.url()));
+    const inView = (selector) => page.locator(selector).evaluate((element) => {
+      const box = element.getBoundingClientRect();
+      const at = (y) => document.elementFromPoint(box.left + box.width / 2, y);
+      return element.contains(at(box.top + 2)) && element.contains(at(box.bottom - 2));
+    });
+    await page.locator(".scheme-container .authorize").press("Enter");
+    await page.locator("#oauth_username:focus").waitFor();
+    assert.ok(await inView("#oauth_username"), "the username is out of view");
+    assert.ok(await inView("#oauth_password"), "the password is out of view");
+    assert.deepEqual(await page.locator(".modal-ux h4").allTextContents(), ["OAuth2PasswordBearer (OAuth2, password) "]);
+    await shoot(page, `dialog-${width}`);
+
+    await page.keyboard.type("johndoe");
+    await page.keyboard.press("Tab");
+    await page.keyboard.type("wrong");
+    assert.deepEqual(logins, []);
+    await page.keyboard.press("Enter");
+    await page.locator(".modal-ux .errors", { hasText: "Incorrect username or password" }).waitFor();
+    assert.ok(await inView(".modal-ux .errors"), "the error is out of view");
+    assert.equal(await page.locator("#oauth_password:focus").count(), 1);
+    await shoot(page, `dialog-${width}-wrong`);
+    await page.keyboard.press("Control+A");
+    await page.keyboard.type("secret");
+    await page.keyboard.press("Enter");
+    await logoutButton(page).waitFor();
+    assert.equal(logins.length, 2);
+
+    await logoutButton(page).click();
+    await page.locator("#oauth_username").waitFor(); // made anew
+    const told = (id) => page.locator(id).evaluate((input) =>
+      ["autocomplete", "autocapitalize", "autocorrect", "spellcheck"].map((name) => input.getAttribute(name)));
+    assert.deepEqual(await told("#oauth_username"), ["username", "none", "off", "false"]);
+    assert.deepEqual(await told("#oauth_password"), ["current-password", null, null, null]);
+    assert.deepEqual(await told("#client_secret_password"), ["off", null, null, null]);
+    await page.keyboard.press("Escape");
+    await page.locator(".modal-ux").waitFor({ state: "detached" });
+
+    await page.locator("#operations-default-introspect_introspect_post .authorization__btn").click();
+    await page.locator("#oauth_username:focus").waitFor();
+    assert.equal(await page.locator(".modal-ux h4").count(), 1);
+  });
+}
+
+test("a token can ask about itself in the page", async (t) => {
+  const page = await open(t, `${await start(t)}/docs`, { answer: fromPackage });
+  const granted = page.waitForResponse((response) => response.url().endsWith("/token"));
+  await authorize(page, "johndoe", "secret");
+  const { access_token: token } = await (await granted).json();
+  await close(page);
+  const operation = page.locator("#operations-default-introspect_introspect_post");
+  await operation.locator(".opblock-summary-control").click();
+  await operation.getByRole("button", { name: "Try it out" }).click();
+  await operation.getByRole("textbox", { name: "token" }).first().fill(token);
+  const answered = page.waitForResponse((response) => response.url().endsWith("/introspect"));
+  await operation.locator("button.execute").click();
+  assert.equal((await (await answered).json()).username, "johndoe");
+});
+
 test("the tutorial without any network, -docs-assets", async (t) => {
   const page = await open(t, `${await start(t, "-docs-assets", assets)}/docs`, { answer: nothing });
   await page.locator(".scheme-container .authorize").waitFor();
@@ -253,8 +323,27 @@ test("the scopes of the users can be chosen", async (t) => {
   const granted = page.waitForResponse((response) => response.url() === `${origin}/token`);
   await page.locator("#oauth_username").fill("jane");
   await page.locator("#oauth_password").fill("correct horse");
-  await page.locator(`${bearer} .modal-btn.authorize`).click();
+  await page.locator(".modal-ux .modal-btn.authorize").click();
   assert.equal((await (await granted).json()).scope, "items:read");
+});
+
+test("a service with users of its own offers nobody the tutorial's", async (t) => {
+  const origin = await start(t, "-users", readmeUsers(t));
+  const page = await open(t, `${origin}/docs`, { answer: fromPackage });
+  await page.getByText("Click Authorize and log in.").waitFor();
+  const operation = page.locator("#operations-default-login_token_post");
+  await operation.locator(".opblock-summary-control").click();
+  await operation.getByRole("button", { name: "Try it out" }).click();
+  const form = await operation.locator("input:not([type=checkbox])").evaluateAll((inputs) => inputs.map((input) => input.value));
+  assert.deepEqual(form, ["password", "", "", "", "", ""]); // grant_type
+  assert.doesNotMatch(await page.locator("#swagger-ui").innerText(), /johndoe|alice|secret2/);
+  await shoot(page, "own");
+
+  const help = await open(t, `${origin}/docs`, { width: 390, answer: nothing });
+  await help.getByText(`${origin}/token --data-urlencode 'username=your username'`).waitFor();
+  assert.doesNotMatch(await help.locator("body").innerText(), /johndoe|alice|=secret/);
+  assert.ok(await help.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the help is wider than the screen");
+  await shoot(help, "own-without");
 });
 
 test("the help when the CDN does not answer at all", async (t) => {
