@@ -453,6 +453,68 @@ test("a frontend on another origin, not allowed", async (t) => {
   assert.deepEqual(await page.evaluate(session, service), { token: failed, me: failed, without: failed, empty: failed });
 });
 
+// The /docs of a FastAPI app: Swagger UI, and a description whose tokenUrl is the service's.
+test("Swagger UI on another origin logs in", async (t) => {
+  let service;
+  const app = await serve(t, (request, response) => {
+    const name = request.url.slice(1);
+    if (name.startsWith("swagger-ui")) return response.end(readFileSync(`${assets}/${name}`));
+    if (name === "openapi.json") {
+      const scheme = { type: "oauth2", flows: { password: { scopes: {}, tokenUrl: `${service}/token` } } };
+      return response.end(JSON.stringify({
+        openapi: "3.1.0", info: { title: "app", version: "1" }, paths: {}, components: { securitySchemes: { scheme } },
+      }));
+    }
+    response.setHeader("Content-Type", "text/html").end(`<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,">
+<link rel="stylesheet" href="swagger-ui.css"><div id="swagger-ui"></div><script src="swagger-ui-bundle.js"></script>
+<script>SwaggerUIBundle({ url: "openapi.json", dom_id: "#swagger-ui" })</script>`);
+  });
+  service = await start(t, "-cors-origins", app);
+  const page = await open(t, app);
+  const granted = page.waitForResponse((response) => response.url() === `${service}/token` && response.request().method() === "POST");
+  await authorize(page, "johndoe", "secret");
+  assert.equal((await granted).status(), 200);
+  await logoutButton(page).waitFor();
+  assert.deepEqual(page.problems, []);
+});
+
+test("a page on another origin sends headers of its own", async (t) => {
+  const origin = await frontend(t);
+  for (const allowed of [origin, "*"]) {
+    const service = await start(t, "-cors-origins", allowed);
+    const page = await open(t, origin);
+    const status = await page.evaluate(async (service) => {
+      const headers = {
+        traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", tracestate: "a=b", baggage: "c=d",
+        "sentry-trace": "0-0", "X-Request-ID": "1", "X-CSRF-Token": "2", "Cache-Control": "no-cache",
+      };
+      const body = new URLSearchParams({ username: "johndoe", password: "secret" });
+      const login = await fetch(`${service}/token`, { method: "POST", headers, body });
+      headers.Authorization = `Bearer ${(await login.json()).access_token}`;
+      return (await fetch(`${service}/users/me`, { headers })).status;
+    }, service);
+    assert.equal(status, 200);
+    assert.deepEqual(page.problems, []);
+  }
+});
+
+// A browser does not send Sec-Fetch-Mode with a login at a plain-http host.
+test("a page at a plain-http host is told apart from the service's own", async (t) => {
+  const { origin, log } = await run(t);
+  const service = origin.replace("127.0.0.1", "auth.lan");
+  const warnings = () => log.filter((line) => line.includes("another origin")).map((line) => line.match(/origin=(\S+)/)[1]);
+  const logsIn = (page) => page.evaluate((service) => {
+    const body = new URLSearchParams({ username: "johndoe", password: "secret" });
+    return fetch(`${service}/token`, { method: "POST", body }).then(({ status }) => status, String);
+  }, service);
+  assert.equal(await logsIn(await open(t, `${service}/openapi.json`)), 200);
+  const app = (await frontend(t)).replace("127.0.0.1", "app.lan");
+  const page = await open(t, app);
+  assert.equal(await logsIn(page), "TypeError: Failed to fetch");
+  while (log.filter((line) => line.includes("msg=login")).length < 2) await new Promise((done) => setTimeout(done, 20));
+  assert.deepEqual(warnings(), [app]);
+});
+
 test("/openapi.json is what the clients are generated from", async (t) => {
   const served = await (await fetch(`${await start(t)}/openapi.json`)).text();
   assert.equal(served, readFileSync("../docs/openapi.json", "utf8"));
