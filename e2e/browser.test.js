@@ -205,7 +205,7 @@ for (const width of [1200, 390, 320]) {
 }
 
 // Whoever opens the dialog types where the cursor is, and presses Enter.
-for (const [width, height] of [[1280, 800], [390, 844]]) {
+for (const [width, height] of [[1280, 800], [390, 844], [844, 390]]) {
   test(`the Authorize dialog at ${width}×${height}, by keyboard`, async (t) => {
     const page = await open(t, `${await start(t)}/docs`, { width, height, answer: fromPackage });
     const logins = [];
@@ -219,6 +219,7 @@ for (const [width, height] of [[1280, 800], [390, 844]]) {
     await page.locator("#oauth_username:focus").waitFor();
     assert.ok(await inView("#oauth_username"), "the username is out of view");
     assert.ok(await inView("#oauth_password"), "the password is out of view");
+    assert.ok(await inView(".modal-ux .close-modal"), "the way out is out of view");
     assert.deepEqual(await page.locator(".modal-ux h4").allTextContents(), ["OAuth2PasswordBearer (OAuth2, password) "]);
     await shoot(page, `dialog-${width}`);
 
@@ -229,6 +230,7 @@ for (const [width, height] of [[1280, 800], [390, 844]]) {
     await page.keyboard.press("Enter");
     await page.locator(".modal-ux .errors", { hasText: "Incorrect username or password" }).waitFor();
     assert.ok(await inView(".modal-ux .errors"), "the error is out of view");
+    assert.ok(await inView("#oauth_password"), "the error covers the password");
     assert.equal(await page.locator("#oauth_password:focus").count(), 1);
     await shoot(page, `dialog-${width}-wrong`);
     await page.keyboard.press("Control+A");
