@@ -45,6 +45,7 @@ func TestHandler(t *testing.T) {
 		{"preflight passed on by a gateway", app, app, "PREFLIGHT /auth", 401, app, "true", exposed, "", "Origin"},
 		{"preflight passed on by a gateway, below", "*", app, "PREFLIGHT /auth/items", 401, "*", "", exposed, "", "Origin"},
 		{"preflight next to the gateway's path", app, app, "PREFLIGHT /authentic", 204, app, "true", "", "GET, HEAD, POST", "Origin"},
+		{"any, null", "*", "null", "GET", 401, "*", "", exposed, "", "Origin"},
 		{"any, no origin", "*", "", "GET", 401, "", "", "", "", "Origin"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
