@@ -315,7 +315,6 @@ func TestEndpoints(t *testing.T) {
 	lacks := func(field string) string {
 		return refused(`[{"type":"missing","loc":["body","`+field+`"],"msg":"Field required","input":null}]`, "invalid_request", "body."+field+": Field required")
 	}
-	malformed := fault("body", "Malformed form")
 	repeated := func(field string) string { return fault("body."+field, "Field must not be repeated") }
 	aFile := func(loc string) string { return fault(loc, "Input should be a string, not a file") }
 	wrong := refused(`"Incorrect username or password"`, "invalid_grant", "Incorrect username or password")
@@ -370,11 +369,54 @@ func TestEndpoints(t *testing.T) {
 
 		// a broken form logs nobody in
 		{"form, username twice", "POST /token", urlencoded, "username=johndoe&username=johndoe&password=secret", "", 422, tokenHeaders, repeated("username")},
-		{"form, unknown field twice", "POST /token", urlencoded, "username=johndoe&password=secret&hunter2=&hunter2=", "", 422, nil, fault("body", "Field must not be repeated")},
-		{"form, bad escape", "POST /token", urlencoded, "username=johndoe&password=secret&x=%zz", "", 422, nil, malformed},
+		{
+			name:    "form, a field that is not read, twice",
+			request: "POST /token",
+			kind:    urlencoded,
+			body:    "username=johndoe&password=secret&resource=a&resource=b&client_secret=a&client_secret=b",
+			status:  200,
+			want:    token(""),
+		},
+		{
+			name:    "form, a percent sign as it is",
+			request: "POST /token",
+			kind:    urlencoded,
+			body:    "username=johndoe&password=100%&x=secret",
+			status:  422,
+			want:    fault("body", "A percent sign must be sent as %25, unless two hexadecimal digits follow it"),
+		},
+		{
+			name:    "form, a semicolon as it is",
+			request: "POST /token",
+			kind:    urlencoded,
+			body:    "username=johndoe&password=a;b",
+			status:  422,
+			want:    fault("body", "A semicolon must be sent as %3B"),
+		},
+		{
+			name:    "form, JSON that is labelled as a form",
+			request: "POST /token",
+			kind:    urlencoded,
+			body:    `{"username":"johndoe","password":"secret"}`,
+			status:  422,
+			want: refused(
+				`[{"type":"missing","loc":["body","username"],"msg":"Field required","input":null},`+
+					`{"type":"missing","loc":["body","password"],"msg":"Field required","input":null}]`,
+				"invalid_request",
+				"body.username: Field required; body.password: Field required; body: The body must be a form, not JSON"),
+		},
+		{
+			name:    "multipart, no boundary in the type",
+			request: "POST /token",
+			kind:    "multipart/form-data",
+			body:    part + "username\r\n\r\njohndoe\r\n--B--\r\n",
+			status:  422,
+			want: fault("body",
+				"The Content-Type has no boundary: leave that header to the library that makes the body"),
+		},
 		{"form, type broken", "POST /token", "a/b/c", "username=johndoe&password=secret", "", 422, nil,
 			refused(`[{"type":"missing","loc":["body","username"],"msg":"Field required","input":null},{"type":"missing","loc":["body","password"],"msg":"Field required","input":null}]`,
-				"invalid_request", "body.username: Field required; body.password: Field required; the body must be a form, with Content-Type application/x-www-form-urlencoded")},
+				"invalid_request", "body.username: Field required; body.password: Field required; body: The body must be a form, with Content-Type application/x-www-form-urlencoded")},
 		{"multipart", "POST /token", "multipart/form-data; boundary=B", part + "username\r\n\r\njohndoe\r\n" + part + "password\r\n\r\nsecret\r\n--B--\r\n", "", 200, nil, token("")},
 		{"multipart, a file", "POST /token", "multipart/form-data; boundary=B", part + "username\r\n\r\njohndoe\r\n" + part + "password; filename=p.txt\r\n\r\nsecret\r\n--B--\r\n", "", 422, nil, aFile("body.password")},
 
@@ -646,6 +688,33 @@ func TestStoreUnavailable(t *testing.T) {
 	if text := s.log.String(); strings.Contains(text, "token revoked") {
 		t.Errorf("the log has a revocation that did not happen:\n%s", text)
 	}
+}
+
+// TestLargeFormsWait posts a large form while slow senders have all 32 places, and
+// ends its request, as the service does when it stops.
+func TestLargeFormsWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newService(t, testUsers())
+		post := func(ctx context.Context, body io.Reader) *httptest.ResponseRecorder {
+			r := httptest.NewRequestWithContext(ctx, "POST", "/token", body)
+			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			return s.do(r)
+		}
+		for range 32 {
+			body, sender := io.Pipe()
+			defer sender.Close()
+			go post(t.Context(), body)
+			io.WriteString(sender, strings.Repeat("x", 5000))
+		}
+		ctx, stop := context.WithTimeout(t.Context(), time.Second)
+		defer stop()
+		w := post(ctx, strings.NewReader(strings.Repeat("x", 5000)))
+		const detail = "Too many large forms are being read, try again later"
+		want := `{"detail":"` + detail + `","error":"temporarily_unavailable","error_description":"` + detail + `"}`
+		if w.Code != 503 || w.Header().Get("Retry-After") != "1" || w.Body.String() != want {
+			t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+		}
+	})
 }
 
 // TestCORS wants a page of an allowed origin to read errors too, and only a

@@ -177,23 +177,23 @@ type passwordRequestForm struct {
 // absent, as in FastAPI's form; the client may name itself in a Basic header
 // instead (RFC 6749 2.3.1).
 func (a *auth) passwordForm(r *http.Request) (passwordRequestForm, error) {
-	fields := form.Fields{{Name: "grant_type"}, {Name: "username"}, {Name: "password"}, {Name: "scope"}, {Name: "client_id"}, {Name: "client_secret"}}
-	if err := a.readForm(r, fields); err != nil {
+	sent, err := a.readForm(r, "grant_type", "username", "password", "scope", "client_id")
+	if err != nil {
 		return passwordRequestForm{}, err
 	}
 	code, faults := "invalid_request", []form.Fault(nil)
-	if grant := fields.Get("grant_type"); grant != "" && grant != "password" {
+	if grant := sent.Fields["grant_type"]; grant != "" && grant != "password" {
 		code, faults = "unsupported_grant_type", append(faults, form.Mismatch("grant_type", grant, "^password$"))
 	}
-	faults = append(faults, form.Missing(fields, "username", "password")...)
+	faults = append(faults, sent.Missing("username", "password")...)
 	if len(faults) > 0 {
 		return passwordRequestForm{}, errUnprocessable(code, faults...)
 	}
-	clientID := fields.Get("client_id")
+	clientID := sent.Fields["client_id"]
 	if basic, _, ok := r.BasicAuth(); ok && clientID == "" {
 		clientID = basic
 	}
-	return passwordRequestForm{fields.Get("username"), fields.Get("password"), fields.Get("scope"), clientID}, nil
+	return passwordRequestForm{sent.Fields["username"], sent.Fields["password"], sent.Fields["scope"], clientID}, nil
 }
 
 // login answers POST /token: a new bearer token for the right password, even
@@ -250,18 +250,17 @@ func (a *auth) issue(ctx context.Context, user *storedUser, scope string) (strin
 // # POST /revoke and POST /introspect
 
 // tokenRequestForm is the request of RFC 7009 2.1 and RFC 7662 2.1. token_type_hint
-// is read but not needed, as there is one type. Only POST /introspect uses the
-// client's fields.
+// is not needed, as there is one type. Only POST /introspect uses the client's
+// fields.
 type tokenRequestForm struct{ Token, ClientID, ClientSecret string }
 
 // tokenForm reads the tokenRequestForm.
 func (a *auth) tokenForm(r *http.Request) (tokenRequestForm, error) {
-	fields := form.Fields{{Name: "token"}, {Name: "token_type_hint"}, {Name: "client_id"}, {Name: "client_secret"}}
-	err := a.readForm(r, fields)
-	if faults := form.Missing(fields, "token"); err == nil && faults != nil {
+	sent, err := a.readForm(r, "token", "client_id", "client_secret")
+	if faults := sent.Missing("token"); err == nil && faults != nil {
 		err = errUnprocessable("invalid_request", faults...)
 	}
-	return tokenRequestForm{fields.Get("token"), fields.Get("client_id"), fields.Get("client_secret")}, err
+	return tokenRequestForm{sent.Fields["token"], sent.Fields["client_id"], sent.Fields["client_secret"]}, err
 }
 
 // revoke answers POST /revoke: from now on the token is worthless. Anyone who holds
@@ -374,9 +373,9 @@ func errUnprocessable(code string, faults ...form.Fault) *httpError {
 	return &httpError{http.StatusUnprocessableEntity, form.Faults(faults), code, nil}
 }
 
-// readForm reads the fields from the form in r's body; one that was not sent is empty.
-func (a *auth) readForm(r *http.Request, fields form.Fields) error {
-	err := a.forms.Parse(r, 64<<10, fields)
+// readForm reads the named fields from the form in r's body.
+func (a *auth) readForm(r *http.Request, names ...string) (form.Form, error) {
+	sent, err := a.forms.Parse(r, 64<<10, names...)
 	_, tooLarge := errors.AsType[*http.MaxBytesError](err)
 	switch fault, ok := errors.AsType[form.Fault](err); {
 	case tooLarge:
@@ -386,7 +385,7 @@ func (a *auth) readForm(r *http.Request, fields form.Fields) error {
 	case ok:
 		err = errUnprocessable("invalid_request", fault)
 	}
-	return err
+	return sent, err
 }
 
 // Error is the error_description of RFC 6749 5.2: the detail as text.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -128,5 +129,97 @@ func TestErrorsOfClients(t *testing.T) {
 		if !done {
 			t.Errorf("nothing tests %q", row)
 		}
+	}
+}
+
+// TestRefusedForms sends forms as people send them by mistake. Each is refused with
+// a sentence of its own, which does not show the password.
+func TestRefusedForms(t *testing.T) {
+	t.Parallel()
+	origin := "http://" + start(t)
+	const lacks = "body.username: Field required; body.password: Field required; "
+	for _, tt := range []struct {
+		name    string
+		command string // in bash; $URL is the endpoint
+		want    string // the error_description
+	}{
+		{
+			name:    "a percent sign",
+			command: `curl -s $URL -d username=johndoe -d 'password=hunter2%'`,
+			want:    "body: A percent sign must be sent as %25, unless two hexadecimal digits follow it",
+		},
+		{
+			name:    "a semicolon",
+			command: `curl -s $URL -d username=johndoe -d 'password=hunter2;secret'`,
+			want:    "body: A semicolon must be sent as %3B",
+		},
+		{
+			name:    "JSON",
+			command: `curl -s $URL --json '{"username": "johndoe", "password": "hunter2"}'`,
+			want:    lacks + "body: The body must be a form, with Content-Type application/x-www-form-urlencoded",
+		},
+		{
+			name:    "JSON with the Content-Type of a form",
+			command: `curl -s $URL -d '{"username": "johndoe", "password": "hunter2"}'`,
+			want:    lacks + "body: The body must be a form, not JSON",
+		},
+		{
+			name: "gzip",
+			command: `printf 'username=johndoe&password=hunter2' | gzip |
+curl -s $URL -H 'Content-Encoding: gzip' --data-binary @-`,
+			want: "body: The body must not be compressed: Content-Encoding is not supported",
+		},
+		{
+			name: "FormData without a boundary in the Content-Type",
+			command: `/usr/bin/python3 -c "import requests, sys
+print(requests.post(sys.argv[1], files={'username': (None, 'johndoe'), 'password': (None, 'hunter2')},
+	headers={'Content-Type': 'multipart/form-data'}).text)" $URL`,
+			want: "body: The Content-Type has no boundary: leave that header to the library that makes the body",
+		},
+		{
+			name: "FormData with another boundary in the Content-Type",
+			command: `/usr/bin/python3 -c "import requests, sys
+print(requests.post(sys.argv[1], files={'username': (None, 'johndoe'), 'password': (None, 'hunter2')},
+	headers={'Content-Type': 'multipart/form-data; boundary=hunter2'}).text)" $URL`,
+			want: "body: The boundary in the Content-Type is not in the body",
+		},
+		{
+			name: "FormData with the Content-Type of the other form",
+			command: `/usr/bin/python3 -c "import requests, sys
+print(requests.post(sys.argv[1], files={'username': (None, 'johndoe'), 'password': (None, 'hunter2')},
+	headers={'Content-Type': 'application/x-www-form-urlencoded'}).text)" $URL`,
+			want: "body: The body is multipart/form-data, but its Content-Type is application/x-www-form-urlencoded",
+		},
+		{
+			name: "a body that is cut short",
+			command: `/usr/bin/python3 -c "import socket, sys, urllib.parse
+url = urllib.parse.urlsplit(sys.argv[1])
+s = socket.create_connection((url.hostname, url.port))
+s.sendall(b'POST /token HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n'
+	b'Content-Type: application/x-www-form-urlencoded\r\n\r\nusername=johndoe&password=hunter2')
+s.shutdown(socket.SHUT_WR)
+print(s.makefile().read())" $URL`,
+			want: "body: The body was cut short, or did not arrive in time",
+		},
+		{
+			name:    "a file",
+			command: `curl -s $URL -F username=johndoe -F password=@/dev/null`,
+			want:    "body.password: Input should be a string, not a file",
+		},
+		{
+			name:    "a field twice",
+			command: `curl -s $URL -d username=johndoe -d password=hunter2 -d password=hunter2`,
+			want:    "body.password: Field must not be repeated",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			command := exec.Command("bash", "-c", tt.command)
+			command.Env = append(os.Environ(), "URL="+origin+"/token")
+			out, err := command.CombinedOutput()
+			told := string(out)
+			if err != nil || !strings.Contains(told, tt.want+`"}`) || strings.Contains(told, "hunter2") {
+				t.Errorf("%s, %v; want %s", out, err, tt.want)
+			}
+		})
 	}
 }

@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// ErrBusy is the error for a large form that waited too long for a place.
-var ErrBusy = errors.New("too many large forms are being read")
+// ErrBusy is the error for a large form that waited too long for a place, or that
+// still waited when its request ended.
+var ErrBusy = errors.New("Too many large forms are being read, try again later")
 
 const (
 	small    = 4 << 10 // bytes of a body that can be read without a place
@@ -58,7 +59,7 @@ func (f *Reader) read(r *http.Request, limit int64) (text []byte, done func(), e
 		return place.Bytes(), func() { place.Reset(); f.places <- place }, err
 	case <-late.C:
 		return nil, func() {}, ErrBusy
-	case <-r.Context().Done():
-		return nil, func() {}, r.Context().Err()
+	case <-r.Context().Done(): // the service stops, or the client is gone
+		return nil, func() {}, ErrBusy
 	}
 }
