@@ -59,7 +59,9 @@ func (p Proxies) trusts(addr netip.Addr) bool {
 
 // Of returns the address that r comes from: the peer's or, if the peer is one of
 // the proxies, the right-most in X-Forwarded-For that is not. Anybody could have
-// written what is to the left of that, or of something that is no address.
+// written what is to the left of that, or of something that is no address. An
+// address may have a port and quotation marks (RFC 7239 6), and empty elements
+// do not count (RFC 9110 5.6.1).
 func (p Proxies) Of(r *http.Request) netip.Addr {
 	client := parse(r.RemoteAddr)
 	if !p.trusts(client) {
@@ -67,7 +69,11 @@ func (p Proxies) Of(r *http.Request) netip.Addr {
 	}
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	for i := len(hops) - 1; i >= 0; i-- {
-		hop := parse(strings.TrimSpace(hops[i]))
+		element := strings.TrimSpace(hops[i])
+		if element == "" {
+			continue
+		}
+		hop := parse(unquote(element))
 		if !hop.IsValid() {
 			break
 		}
@@ -98,11 +104,21 @@ func (c *Clients) Of(r *http.Request) netip.Addr {
 	return c.Proxies.Of(r)
 }
 
-// parse reads an address with or without a port. If text is neither, the result
-// is not valid.
+func unquote(text string) string {
+	if len(text) > 1 && text[0] == '"' && text[len(text)-1] == '"' {
+		return text[1 : len(text)-1]
+	}
+	return text
+}
+
+// parse reads an address, of IPv6 also in brackets, with or without a port. If text
+// is something else, the result is not valid.
 func parse(text string) netip.Addr {
 	addr, err := netip.ParseAddr(text)
 	if err != nil {
+		if strings.HasSuffix(text, "]") {
+			text += ":0"
+		}
 		withPort, _ := netip.ParseAddrPort(text)
 		addr = withPort.Addr()
 	}
