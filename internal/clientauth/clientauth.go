@@ -5,8 +5,8 @@
 // In Basic the RFC wants both parts form-encoded, but half of the libraries send
 // them unencoded. So the pair is tried as it was sent and then, if that differs,
 // form-decoded; one request still counts as one guess. A request that uses two
-// methods is refused (RFC 6749 2.3): otherwise two programs could take it to come
-// from two different clients.
+// methods is refused (RFC 6749 2.3), unless both say the same: otherwise two
+// programs could take it to come from two different clients.
 //
 // A password check is slow on purpose, and goes through admission as a login
 // does. Right credentials are remembered, so that the next request costs nothing:
@@ -58,7 +58,8 @@ import (
 var (
 	// ErrWrong is the error for credentials that are not those of a client.
 	ErrWrong = errors.New("Incorrect client credentials")
-	// ErrTwoWays is the error for a request that authenticates in more than one way.
+	// ErrTwoWays is the error for a request that authenticates in more than one way,
+	// unless the ways agree.
 	ErrTwoWays = errors.New("More than one authentication method is used")
 )
 
@@ -76,34 +77,47 @@ func (c Credentials) counted() string { return c[len(c)-1].name }
 // not sent. It returns nil if there are none: no header and no client_id, or a
 // header with another scheme. The error is ErrTwoWays.
 func Read(authorization []string, id, secret string) (Credentials, error) {
-	if len(authorization) > 1 || len(authorization) == 1 && secret != "" {
+	if len(authorization) > 1 {
 		return nil, ErrTwoWays
 	}
-	if secret != "" {
-		return Credentials{{id, secret}}, nil
-	}
-	if len(authorization) == 0 && id != "" {
-		return Credentials{}, nil
-	}
 	if len(authorization) == 0 {
+		switch {
+		case secret != "":
+			return Credentials{{id, secret}}, nil
+		case id != "":
+			return Credentials{}, nil
+		}
 		return nil, nil
 	}
-	scheme, encoded, _ := strings.Cut(authorization[0], " ")
+	basic := readBasic(authorization[0])
+	if secret == "" {
+		return basic, nil
+	}
+	if inForm := (pair{id, secret}); slices.Contains(basic, inForm) {
+		return Credentials{inForm}, nil
+	}
+	return nil, ErrTwoWays
+}
+
+// readBasic returns the credentials in an Authorization header, or nil if it has
+// another scheme.
+func readBasic(header string) Credentials {
+	scheme, encoded, _ := strings.Cut(header, " ")
 	if !strings.EqualFold(scheme, "Basic") {
-		return nil, nil
+		return nil
 	}
 	text, err := base64.StdEncoding.DecodeString(strings.TrimLeft(encoded, " "))
 	name, secret, found := strings.Cut(string(text), ":")
 	if err != nil || !found || name == "" || secret == "" {
-		return Credentials{}, nil
+		return Credentials{}
 	}
 	plain := pair{name, secret}
 	name, errName := url.QueryUnescape(name)
 	secret, errSecret := url.QueryUnescape(secret)
 	if decoded := (pair{name, secret}); errName == nil && errSecret == nil && decoded != plain {
-		return Credentials{plain, decoded}, nil
+		return Credentials{plain, decoded}
 	}
-	return Credentials{plain}, nil
+	return Credentials{plain}
 }
 
 // Clients are the users who may be clients. Make it with New.
