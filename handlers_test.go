@@ -461,7 +461,7 @@ func TestEndpoints(t *testing.T) {
 		{"introspect, another token of the same user", "POST /introspect", urlencoded, "token={scopey items:read}", "Bearer {scopey items:read}", 403, nil,
 			refused(`"Not enough permissions"`, "insufficient_scope", "Not enough permissions")},
 		{"introspect, no scope in the token", "POST /introspect", urlencoded, "token={johndoe}", "Bearer {gate introspect}", 200, nil,
-			`{"active":true,"username":"johndoe","sub":"johndoe","scope":"","token_type":"bearer","iat":1700000000,"exp":1700001800}`},
+			`{"active":true,"username":"johndoe","sub":"johndoe","token_type":"bearer","iat":1700000000,"exp":1700001800}`},
 		{"introspect, unknown token", "POST /introspect", urlencoded, "token=nonsense", "Bearer {gate introspect}", 200, tokenHeaders, `{"active":false}`},
 		{"introspect, of a disabled user", "POST /introspect", urlencoded, "token={alice}", "Bearer {gate introspect}", 200, nil, `{"active":false}`},
 		{"introspect, no token", "POST /introspect", urlencoded, "", "Bearer {gate introspect}", 422, tokenHeaders, lacks("token")},
@@ -1021,7 +1021,7 @@ func TestUsersChange(t *testing.T) {
 		{"the same password, hashed anew", `{"scopey": {"hashed_password": "` + newHashOf("secret3") + `", "scopes": ["items:read"]}` + gate + `}`, true, 401, `{"active":false}`},
 		{"the same password, the hash's prefix changed", `{"scopey": {"hashed_password": "` + strings.Replace(hashOf("secret3"), "$2a$", "$2b$", 1) + `", "scopes": ["items:read"]}` + gate + `}`, true, 401, `{"active":false}`},
 		{"the same hash", user("scopey", `, "scopes": ["items:read"]`), true, 200, `"scope":"items:read"`},
-		{"scope withdrawn", user("scopey", `, "scopes": ["items:write"]`), true, 200, `"scope":""`},
+		{"scope withdrawn", user("scopey", `, "scopes": ["items:write"]`), true, 200, `"sub":"scopey","token_type"`},
 		{"broken file", "{", false, 200, `"scope":"items:read"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -140,7 +140,7 @@ func (a *auth) scoped(scopes ...string) func(*http.Request) (currentUser, error)
 
 // readUsersMe answers GET /users/me.
 func readUsersMe(w http.ResponseWriter, _ *http.Request, user currentUser) error {
-	answer.Body(w, http.StatusOK, user.encoded.body.Get(func() []byte { return answer.Encode(user.User) }))
+	answer.Body(w, http.StatusOK, user.encoded.Get(func() []byte { return answer.Encode(user.User) }))
 	return nil
 }
 
@@ -312,7 +312,7 @@ func (a *auth) introspect(w http.ResponseWriter, r *http.Request, token string) 
 	}
 	active := record != nil && user.active()
 	if a.introspected(active); active {
-		introspection.Active(w, &user.encoded.claims, user.Username, user.Scopes, record.Issued, record.Expires)
+		introspection.Active(w, user.Username, user.Scopes, record.Issued, record.Expires)
 	} else {
 		introspection.Inactive(w)
 	}

@@ -25,12 +25,8 @@ type User struct {
 	FullName *string `json:"full_name"`
 	Disabled *bool   `json:"disabled"`
 
-	encoded *encoded
+	encoded *answer.Once // as JSON, when first needed: most users of a large file never log in
 }
-
-// encoded is a user in JSON, encoded when first needed, since most users of a large
-// file never come: all that may be shown, and what /introspect says.
-type encoded struct{ body, claims answer.Once }
 
 func (u User) active() bool { return u.Disabled == nil || !*u.Disabled }
 
@@ -93,7 +89,7 @@ func (u *users) load(ctx context.Context) error {
 	}
 	read := &userMap{byName: make(map[string]*storedUser, usersfile.Guess(text))}
 	all, err := usersfile.Parse(ctx, text, func(name string, record usersfile.Record) {
-		user := User{name, record.Email, record.FullName, record.Disabled, new(encoded)}
+		user := User{name, record.Email, record.FullName, record.Disabled, new(answer.Once)}
 		read.byName[name] = &storedUser{User: user, hash: record.Hash, credential: tokens.CredentialOf(record.Hash), scopes: record.Scopes}
 	})
 	if err != nil {

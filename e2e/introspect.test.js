@@ -82,13 +82,18 @@ for (const [library, { introspect, revoke }] of Object.entries(libraries)) {
     const { active, username, scope } = await introspect(right, token);
     assert.deepEqual({ active, username, scope }, { active: true, username: "jane", scope: "items:read" });
 
+    const { access_token: plain } = await (await post("/token", { username: "jane", password: "correct horse" })).json();
+    const told = await introspect(right, plain);
+    assert.equal(told.active, true);
+    assert.equal(told.scope, undefined);
+
     await assert.rejects(introspect("wrong staple", token));
 
     await (revoke ? revoke(right, token) : post("/revoke", { token }));
     assert.equal((await fetch(`${origin}/users/me`, { headers: { Authorization: `Bearer ${token}` } })).status, 401);
     // token-introspection throws for a token that is not active.
-    const told = await introspect(right, token).catch((error) => ({ active: false, error }));
-    assert.equal(told.active, false);
-    if (told.error) assert.match(String(told.error), /not active/i);
+    const revoked = await introspect(right, token).catch((error) => ({ active: false, error }));
+    assert.equal(revoked.active, false);
+    if (revoked.error) assert.match(String(revoked.error), /not active/i);
   });
 }

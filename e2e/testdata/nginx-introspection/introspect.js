@@ -6,9 +6,10 @@ async function check(r) {
     if (answer.status != 200) return r.return(500);
     const told = JSON.parse(answer.responseText);
     if (!told.active) return r.return(401);
-    if (!told.scope.split(' ').includes('items:read')) return r.return(403);
+    const scope = told.scope || '';
+    if (!scope.split(' ').includes('items:read')) return r.return(403);
     r.headersOut['Remote-User'] = told.username;
-    r.headersOut['Remote-Scope'] = told.scope;
+    r.headersOut['Remote-Scope'] = scope;
     r.return(204);
 }
 
