@@ -324,6 +324,8 @@ func TestEndpoints(t *testing.T) {
 	}
 	tokenHeaders := map[string]string{"Cache-Control": "no-store", "Pragma": "no-cache", "Content-Type": "application/json"}
 	bearer := map[string]string{"WWW-Authenticate": "Bearer"}
+	invalidToken := map[string]string{"WWW-Authenticate": `Bearer error="invalid_token"`}
+	bothChallenges := map[string]string{"WWW-Authenticate": `Basic realm="simple-oauth2", charset="UTF-8"; Bearer`}
 	basic := func(text string) string { return "Basic " + base64.StdEncoding.EncodeToString([]byte(text)) }
 	noClient := refused(`"Incorrect client credentials"`, "invalid_client", "Incorrect client credentials")
 	basicChallenge := map[string]string{"WWW-Authenticate": `Basic realm="simple-oauth2", charset="UTF-8"`, "Cache-Control": "no-store"}
@@ -416,7 +418,8 @@ func TestEndpoints(t *testing.T) {
 		},
 		{"form, type broken", "POST /token", "a/b/c", "username=johndoe&password=secret", "", 422, nil,
 			refused(`[{"type":"missing","loc":["body","username"],"msg":"Field required","input":null},{"type":"missing","loc":["body","password"],"msg":"Field required","input":null}]`,
-				"invalid_request", "body.username: Field required; body.password: Field required; body: The body must be a form, with Content-Type application/x-www-form-urlencoded")},
+				"invalid_request", "body.username: Field required; body.password: Field required; "+
+					"body: The body must be a form, with Content-Type application/x-www-form-urlencoded")},
 		{"multipart", "POST /token", "multipart/form-data; boundary=B", part + "username\r\n\r\njohndoe\r\n" + part + "password\r\n\r\nsecret\r\n--B--\r\n", "", 200, nil, token("")},
 		{"multipart, a file", "POST /token", "multipart/form-data; boundary=B", part + "username\r\n\r\njohndoe\r\n" + part + "password; filename=p.txt\r\n\r\nsecret\r\n--B--\r\n", "", 422, nil, aFile("body.password")},
 
@@ -437,6 +440,14 @@ func TestEndpoints(t *testing.T) {
 		{"me, disabled", "GET /users/me", "", "", "Bearer {alice}", 400, nil, `{"detail":"Inactive user"}`},
 		{"me, two spaces", "GET /users/me", "", "", "Bearer  {johndoe}", 200, nil, johndoe},
 		{"me, a tab", "GET /users/me", "", "", "Bearer\t{johndoe}", 401, bearer, `{"detail":"Not authenticated"}`},
+		{
+			name:    "me, an unknown token",
+			request: "GET /users/me",
+			auth:    "Bearer x",
+			status:  401,
+			headers: bearer,
+			want:    `{"detail":"Not authenticated"}`,
+		},
 		{"me, PUT", "PUT /users/me", "", "", "Bearer {johndoe}", 405, map[string]string{"Allow": "GET, HEAD"}, `{"detail":"Method Not Allowed"}`},
 
 		// POST /revoke
@@ -466,7 +477,55 @@ func TestEndpoints(t *testing.T) {
 		{"introspect, of a disabled user", "POST /introspect", urlencoded, "token={alice}", "Bearer {gate introspect}", 200, nil, `{"active":false}`},
 		{"introspect, no token", "POST /introspect", urlencoded, "", "Bearer {gate introspect}", 422, tokenHeaders, lacks("token")},
 		{"introspect, token twice", "POST /introspect", urlencoded, "token=a&token=b", "Bearer {gate introspect}", 422, nil, repeated("token")},
-		{"introspect, no credentials", "POST /introspect", urlencoded, "token={johndoe}", "", 401, bearer, refused(`"Not authenticated"`, "invalid_token", "Not authenticated")},
+		{
+			name:    "introspect, no credentials",
+			request: "POST /introspect",
+			kind:    urlencoded,
+			body:    "token={johndoe}",
+			status:  401,
+			headers: bothChallenges,
+			want:    refused(`"Not authenticated"`, "invalid_token", "Not authenticated"),
+		},
+		{
+			name:    "introspect, another scheme",
+			request: "POST /introspect",
+			kind:    urlencoded,
+			body:    "token={johndoe}",
+			auth:    "Digest x",
+			status:  401,
+			headers: bothChallenges,
+			want:    refused(`"Not authenticated"`, "invalid_token", "Not authenticated"),
+		},
+		{
+			name:    "introspect, a bearer token that is none",
+			request: "POST /introspect",
+			kind:    urlencoded,
+			body:    "token={johndoe}",
+			auth:    "Bearer ",
+			status:  401,
+			headers: bothChallenges,
+			want:    refused(`"Not authenticated"`, "invalid_token", "Not authenticated"),
+		},
+		{
+			name:    "introspect, by an unknown token",
+			request: "POST /introspect",
+			kind:    urlencoded,
+			body:    "token={johndoe}",
+			auth:    "Bearer x",
+			status:  401,
+			headers: invalidToken,
+			want:    refused(`"Not authenticated"`, "invalid_token", "Not authenticated"),
+		},
+		{
+			name:    "introspect, an unknown token by itself",
+			request: "POST /introspect",
+			kind:    urlencoded,
+			body:    "token=x",
+			auth:    "Bearer x",
+			status:  401,
+			headers: invalidToken,
+			want:    refused(`"Not authenticated"`, "invalid_token", "Not authenticated"),
+		},
 		{"introspect, by a disabled user", "POST /introspect", urlencoded, "token={johndoe}", "Bearer {alice}", 400, nil, refused(`"Inactive user"`, "invalid_token", "Inactive user")},
 		{"introspect, scope not requested", "POST /introspect", urlencoded, "token={johndoe}", "Bearer {gate}", 403,
 			map[string]string{"WWW-Authenticate": `Bearer error="insufficient_scope", scope="introspect"`}, refused(`"Not enough permissions"`, "insufficient_scope", "Not enough permissions")},
@@ -488,7 +547,15 @@ func TestEndpoints(t *testing.T) {
 		{"introspect, client in the form, wrong secret", "POST /introspect", urlencoded, "token=nonsense&client_id=gate&client_secret=secret", "", 401, basicChallenge, noClient},
 		{"introspect, client in the form, without a name", "POST /introspect", urlencoded, "token=nonsense&client_secret=secret4", "", 401, basicChallenge, noClient},
 		{"introspect, client in the form, without a secret", "POST /introspect", urlencoded, "token=nonsense&client_id=gate", "", 401, basicChallenge, noClient},
-		{"introspect, client in the query", "POST /introspect?client_id=gate&client_secret=secret4", urlencoded, "token=nonsense", "", 401, bearer, refused(`"Not authenticated"`, "invalid_token", "Not authenticated")},
+		{
+			name:    "introspect, client in the query",
+			request: "POST /introspect?client_id=gate&client_secret=secret4",
+			kind:    urlencoded,
+			body:    "token=nonsense",
+			status:  401,
+			headers: bothChallenges,
+			want:    refused(`"Not authenticated"`, "invalid_token", "Not authenticated"),
+		},
 		{
 			name:    "introspect, Basic and the same in the form",
 			request: "POST /introspect",
@@ -528,7 +595,15 @@ func TestEndpoints(t *testing.T) {
 		{"auth, disabled", "GET /auth", "", "", "Bearer {alice}", 403, map[string]string{"Remote-User": ""}, `{"detail":"Inactive user"}`},
 		{"auth, no token", "GET /auth", "", "", "", 401, bearer, `{"detail":"Not authenticated"}`},
 		{"auth, no token, another method", "OPTIONS /auth", "", "", "", 401, bearer, `{"detail":"Not authenticated"}`},
-		{"auth, a bad token", "GET /auth/", "", "", "Bearer x", 401, bearer, `{"detail":"Not authenticated"}`},
+		{"auth, a bad token", "GET /auth/", "", "", "Bearer x", 401, invalidToken, `{"detail":"Not authenticated"}`},
+		{
+			name:    "auth, a bad token and a scope",
+			request: "GET /auth?scope=items:read",
+			auth:    "Bearer x",
+			status:  401,
+			headers: invalidToken,
+			want:    `{"detail":"Not authenticated"}`,
+		},
 		{"auth, another scheme", "GET /auth", "", "", "Basic am9obmRvZTpzZWNyZXQ=", 401, bearer, `{"detail":"Not authenticated"}`},
 		{"auth, a token in the query", "GET /auth?access_token={johndoe}", "", "", "", 401, bearer, `{"detail":"Not authenticated"}`},
 
@@ -574,7 +649,7 @@ func TestEndpoints(t *testing.T) {
 				succeeded[method+" "+r.URL.Path] = true
 			}
 			for name, value := range tt.headers {
-				if got := w.Header().Get(name); got != value {
+				if got := strings.Join(w.Header().Values(name), "; "); got != value {
 					t.Errorf("%s %q, want %q", name, got, value)
 				}
 			}

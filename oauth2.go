@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -122,10 +123,14 @@ func (a *auth) currentActiveUser(r *http.Request) (currentUser, error) {
 	return user, nil
 }
 
-// scoped is currentActiveUser, with an error if the token lacks a scope.
+// scoped is currentActiveUser, with the errors of RFC 6750 3.1 for a token that is
+// worthless or lacks a scope.
 func (a *auth) scoped(scopes ...string) func(*http.Request) (currentUser, error) {
 	return func(r *http.Request) (currentUser, error) {
 		user, err := a.currentActiveUser(r)
+		if _, none := bearerToken(r); err == errNotAuthenticated && none == nil {
+			err = errInvalidToken
+		}
 		if err != nil {
 			return currentUser{}, err
 		}
@@ -295,8 +300,10 @@ func (a *auth) tokenInQuestion(r *http.Request) (string, error) {
 		err = &httpError{http.StatusBadRequest, err.Error(), "invalid_request", nil}
 	case credentials != nil:
 		err = errRefused(a.services.Authenticate(r.Context(), a.clients.Of(r), r.RemoteAddr, credentials, a.admission.Try))
+	case bearer == "":
+		err = errNoCredentials
 	case bearer == request.Token:
-		_, err = a.currentActiveUser(r)
+		_, err = a.scoped()(r)
 	default:
 		_, err = a.scoped("introspect")(r)
 	}
@@ -329,25 +336,40 @@ type httpError struct {
 	Status int
 	Detail any
 	Code   string
-	Header map[string]string
+	Header http.Header
 }
 
+const basicChallenge = `Basic realm="simple-oauth2", charset="UTF-8"`
+
 var (
-	errNotAuthenticated = &httpError{http.StatusUnauthorized, "Not authenticated", "invalid_token", map[string]string{"WWW-Authenticate": "Bearer"}}
+	errNotAuthenticated = unauthorized("Not authenticated", "invalid_token", "Bearer")
+	errInvalidToken     = unauthorized("Not authenticated", "invalid_token", `Bearer error="invalid_token"`)
+	errNoCredentials    = unauthorized("Not authenticated", "invalid_token", basicChallenge, "Bearer")
 	errInactiveUser     = &httpError{http.StatusBadRequest, "Inactive user", "invalid_token", nil}
 	errInvalidGrant     = &httpError{http.StatusBadRequest, "Incorrect username or password", "invalid_grant", nil}
-	errInvalidClient    = &httpError{http.StatusUnauthorized, "Incorrect client credentials", "invalid_client", map[string]string{"WWW-Authenticate": `Basic realm="simple-oauth2", charset="UTF-8"`}}
-	errBusy             = &httpError{http.StatusServiceUnavailable, "Too many large forms are being read, try again later", "temporarily_unavailable", map[string]string{"Retry-After": "1"}}
+	errInvalidClient    = unauthorized("Incorrect client credentials", "invalid_client", basicChallenge)
+	errBusy             = tryLater(http.StatusServiceUnavailable, form.ErrBusy.Error(), 1)
 	errTooLarge         = &httpError{http.StatusRequestEntityTooLarge, "Request body larger than 64 KiB", "invalid_request", nil}
-	errUnavailable      = &httpError{http.StatusServiceUnavailable, "The tokens cannot be reached, try again later", "temporarily_unavailable", map[string]string{"Retry-After": "1"}}
+	errUnavailable      = tryLater(http.StatusServiceUnavailable, "The tokens cannot be reached, try again later", 1)
 	errNotFound         = &httpError{http.StatusNotFound, "Not Found", "", nil}
 	errMethodNotAllowed = &httpError{http.StatusMethodNotAllowed, "Method Not Allowed", "invalid_request", nil}
 )
 
+// unauthorized is a 401 with a challenge for each way to authenticate.
+func unauthorized(detail, code string, challenges ...string) *httpError {
+	return &httpError{http.StatusUnauthorized, detail, code, http.Header{"Www-Authenticate": challenges}}
+}
+
+// tryLater tells the client to come again after some seconds.
+func tryLater(status int, detail string, seconds int64) *httpError {
+	return &httpError{status, detail, "temporarily_unavailable", http.Header{"Retry-After": {fmt.Sprint(seconds)}}}
+}
+
 // errInsufficientScope is the insufficient_scope of RFC 6750 3.1.
 func errInsufficientScope(scopes ...string) *httpError {
-	challenge := `Bearer error="insufficient_scope", scope="` + strings.Join(scopes, " ") + `"`
-	return &httpError{http.StatusForbidden, "Not enough permissions", "insufficient_scope", map[string]string{"WWW-Authenticate": challenge}}
+	challenge := []string{`Bearer error="insufficient_scope", scope="` + strings.Join(scopes, " ") + `"`}
+	header := http.Header{"Www-Authenticate": challenge}
+	return &httpError{http.StatusForbidden, "Not enough permissions", "insufficient_scope", header}
 }
 
 // errRefused returns the answer to wrong client credentials, and to a login or a
@@ -364,8 +386,7 @@ func errRefused(err error) error {
 	if refused.Reason == admission.Busy {
 		status = http.StatusServiceUnavailable
 	}
-	retryAfter := map[string]string{"Retry-After": fmt.Sprint(int64(refused.RetryAfter / time.Second))}
-	return &httpError{status, refused.Error(), "temporarily_unavailable", retryAfter}
+	return tryLater(status, refused.Error(), int64(refused.RetryAfter/time.Second))
 }
 
 // errUnprocessable is FastAPI's answer to a form with faults.
@@ -426,9 +447,7 @@ func (a *auth) writeError(w http.ResponseWriter, err error, protocol bool) {
 		a.log.Error("unexpected error", "error", err)
 		e = &httpError{http.StatusInternalServerError, "Internal Server Error", "server_error", nil}
 	}
-	for name, value := range e.Header {
-		w.Header().Set(name, value)
-	}
+	maps.Copy(w.Header(), e.Header)
 	body := struct {
 		Detail      any    `json:"detail"`
 		Code        string `json:"error,omitempty"`

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"sync"
 	"testing"
 
@@ -91,7 +92,9 @@ func authlib(way string) func(*testing.T, string, string, string) (toldOfToken, 
 	}
 }
 
-func TestIntrospectionLibraries(t *testing.T) {
+// startWithReadmesUsers runs the program with the users file of the README.
+func startWithReadmesUsers(t *testing.T) (origin string) {
+	t.Helper()
 	readme, err := os.ReadFile("../README.md")
 	if err != nil {
 		t.Fatal(err)
@@ -100,7 +103,11 @@ func TestIntrospectionLibraries(t *testing.T) {
 	if err := os.WriteFile(users, regexp.MustCompile("(?s)```json\n(.*?)```").FindSubmatch(readme)[1], 0o600); err != nil {
 		t.Fatal(err)
 	}
-	origin := "http://" + start(t, "-users", users, "-max-failures", "0")
+	return "http://" + start(t, "-users", users, "-max-failures", "0")
+}
+
+func TestIntrospectionLibraries(t *testing.T) {
+	origin := startWithReadmesUsers(t)
 	post := func(path string, form url.Values) []byte {
 		response, err := http.PostForm(origin+path, form)
 		if err != nil {
@@ -128,6 +135,47 @@ func TestIntrospectionLibraries(t *testing.T) {
 			post("/revoke", url.Values{"token": {login.AccessToken}})
 			if got, err := introspect(t, origin, "battery staple", login.AccessToken); err != nil || got.Active {
 				t.Errorf("a revoked token: %+v, %v", got, err)
+			}
+		})
+	}
+}
+
+// TestChallenges introspects with programs that send credentials only when they are
+// asked for them, and with one that sends them twice.
+func TestChallenges(t *testing.T) {
+	origin := startWithReadmesUsers(t)
+	for _, tt := range []struct{ name, command string }{
+		{
+			name:    "curl --anyauth",
+			command: `curl -sf --anyauth -u "$NAME:$SECRET" $URL -d token=x`,
+		},
+		{
+			name:    "wget --user",
+			command: `wget -qO- --user "$NAME" --password "$SECRET" --post-data token=x $URL`,
+		},
+		{
+			name: "Python's HTTPBasicAuthHandler",
+			command: `/usr/bin/python3 -c "
+import os, urllib.request
+passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
+passwords.add_password(None, os.environ['URL'], os.environ['NAME'], os.environ['SECRET'])
+opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(passwords))
+print(opener.open(os.environ['URL'], b'token=x').read().decode())"`,
+		},
+		{
+			name:    "Basic and the same in the form, as lua-resty-openidc sends them",
+			command: `curl -sf -u "$NAME:$SECRET" $URL -d token=x -d client_id="$NAME" --data-urlencode client_secret="$SECRET"`,
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			for secret, right := range map[string]bool{"battery staple": true, "wrong staple": false} {
+				command := exec.Command("timeout", "60", "bash", "-c", tt.command)
+				command.Env = append(os.Environ(), "URL="+origin+"/introspect", "NAME=items-service", "SECRET="+secret)
+				out, err := command.CombinedOutput()
+				served := err == nil && strings.TrimSpace(string(out)) == `{"active":false}`
+				if served != right || !right && err == nil {
+					t.Errorf("with %q: %s, %v", secret, out, err)
+				}
 			}
 		})
 	}
