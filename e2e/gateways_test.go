@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"log"
@@ -98,10 +99,26 @@ var gateways = []gateway{
 	}, introspected, 401, 401},
 }
 
+// site guards an API, and has no open path to it.
+var site = gateway{"../examples/site", func(s *stage) { s.runNginx("", "site.conf") }, nil, 403, 500}
+
+// folder has the example.
+func (g gateway) folder() string {
+	folder, _, _ := strings.Cut(g.name, " ")
+	return folder
+}
+
+// guarded returns a path that needs a token.
+func (g gateway) guarded() string {
+	if g.name == site.name {
+		return "/api/items/1"
+	}
+	return "/items/1"
+}
+
 // before starts the service, and the gateway with its example before a backend.
 func (g gateway) before(t *testing.T, backend string) *stage {
-	folder, _, _ := strings.Cut(g.name, " ")
-	s := newStage(t, folder, backend)
+	s := newStage(t, g.folder(), backend)
 	g.run(s)
 	return s
 }
@@ -132,6 +149,67 @@ func TestGateways(t *testing.T) {
 				if r.identity()["remote-user"] == "" {
 					t.Errorf("without a token %s reached the backend", r.uri)
 				}
+			}
+		})
+	}
+}
+
+// TestGatewayQuestions reads what each gateway asks the service. It is only what
+// the service needs: otherwise a large cookie would be too much for it, and a body
+// would be sent twice.
+func TestGatewayQuestions(t *testing.T) {
+	needed := []string{
+		"Authorization",
+		"Content-Type", "Content-Length", // of a form for /introspect
+		"Accept", "Accept-Encoding", "Connection", "User-Agent", // of the gateway itself
+		"X-Forwarded-For",
+	}
+	for _, g := range append(gateways, site) {
+		t.Run(filepath.Base(g.name), func(t *testing.T) {
+			t.Parallel()
+			needed := needed
+			if filepath.Base(g.name) == "caddy" {
+				needed = append(slices.Clip(needed), "Origin", "Range", "X_any") // it cannot remove all
+			}
+			b := newBackend(t)
+			s := newStage(t, g.folder(), strings.TrimPrefix(b.URL, "http://"))
+			service, _ := url.Parse(s.service.url)
+			var mu sync.Mutex
+			var asked []reached
+			proxy := httputil.NewSingleHostReverseProxy(service)
+			ear := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				body, _ := io.ReadAll(r.Body)
+				mu.Lock()
+				asked = append(asked, reached{r.Method, r.RequestURI, string(body), r.Header.Clone()})
+				mu.Unlock()
+				r.Body = io.NopCloser(bytes.NewReader(body))
+				proxy.ServeHTTP(w, r)
+			}))
+			t.Cleanup(ear.Close)
+			s.copyExample(g.folder(), strings.TrimPrefix(ear.URL, "http://"), strings.TrimPrefix(b.URL, "http://"))
+			s.service.url = ear.URL
+			g.run(s)
+			status, _, body := s.send("POST", g.guarded()+"?q=1", []string{
+				s.bearer("jane"), "Cookie: a=" + strings.Repeat("b", 6_000), "Referer: http://a",
+				"User-Agent: a", "X-Any: a", "X_Any: a", "Remote-User: admin", "Range: bytes=0-1", "If-None-Match: a", "Accept: text/html",
+				"Content-Type: text/plain", "Content-Length: 7", "Origin: http://a", "X-Request-ID: a"}, "a=b&c=d")
+			if got := b.take(); status != 200 || len(got) != 1 || got[0].body != "a=b&c=d" {
+				t.Errorf("%d %s, and %d requests reached the backend", status, body, len(got))
+			}
+			if len(asked) != 1 {
+				t.Fatalf("the gateway asked %d times", len(asked))
+			}
+			for name, values := range asked[0].header {
+				if !slices.Contains(needed, name) {
+					t.Errorf("the service is told %s: %.40q", name, values)
+				}
+			}
+			want := "" // the body of a question
+			if strings.HasPrefix(asked[0].uri, "/introspect") {
+				want = "token=" + s.tokens["jane"]
+			}
+			if body := asked[0].body; body != want && !strings.HasPrefix(body, want+"&") {
+				t.Errorf("the service is sent %q", body)
 			}
 		})
 	}
