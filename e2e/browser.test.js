@@ -541,7 +541,7 @@ async function site(t, ...args) {
   const conf = readFileSync("../examples/site/site.conf", "utf8");
   const origin = await nginx(t, (address) => conf
     .replaceAll("127.0.0.1:8000", service.slice("http://".length)).replaceAll("127.0.0.1:9000", api.slice("http://".length))
-    .replace("listen 8080", `listen ${address}`).replaceAll("/srv/site", resolve("../examples/site")));
+    .replace("listen 127.0.0.1:8080", `listen ${address}`).replaceAll("/srv/site", resolve("../examples/site")));
   return { service, origin };
 }
 

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -57,6 +58,9 @@ func newStage(t *testing.T, folder, backend string, args ...string) *stage {
 	return s
 }
 
+// examplePort matches the ports at which examples listen.
+var examplePort = regexp.MustCompile(`\b808\d\b`)
+
 // copyExample copies the files of folder. The copies ask service, pass requests on
 // to backend, listen at addr and serve the files beside them.
 func (s *stage) copyExample(folder, service, backend string) {
@@ -66,13 +70,13 @@ func (s *stage) copyExample(folder, service, backend string) {
 	if err != nil || len(files) == 0 {
 		s.t.Fatalf("nothing in %s: %v", folder, err)
 	}
-	here := strings.NewReplacer("127.0.0.1:8000", service, "127.0.0.1:9000", backend, "8080", port, "/srv/site", s.dir)
+	here := strings.NewReplacer("127.0.0.1:8000", service, "127.0.0.1:9000", backend, "/srv/site", s.dir)
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		s.write(filepath.Base(file), here.Replace(string(text)))
+		s.write(filepath.Base(file), here.Replace(examplePort.ReplaceAllString(string(text), port)))
 	}
 }
 
@@ -119,6 +123,35 @@ func (s *stage) start(p *process) {
 func (s *stage) run(name string, args ...string) {
 	s.t.Helper()
 	s.start(&process{t: s.t, name: name, args: args, url: "http://" + s.addr, log: filepath.Join(s.dir, "example.log")})
+}
+
+// checkAddress tries to reach the example at another address of the machine.
+func (s *stage) checkAddress() {
+	s.t.Helper()
+	_, port, _ := net.SplitHostPort(s.addr)
+	if conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.2", port)); err == nil {
+		conn.Close()
+		s.t.Error("the example listens not only at 127.0.0.1")
+	}
+}
+
+// TestPorts reads at which port each example listens. All of them can run beside
+// each other.
+func TestPorts(t *testing.T) {
+	files := []string{"site/site.conf", "nginx/guarded.conf", "caddy/Caddyfile", "haproxy/haproxy.cfg", "apache/oauth2.conf",
+		"apache/openidc.conf", "go-middleware/main.go", "fastapi/main.py"}
+	owners := make(map[string]string)
+	for _, file := range files {
+		text, err := os.ReadFile(filepath.Join("../examples", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := examplePort.FindString(string(text))
+		if owner := owners[port]; port == "" || owner != "" {
+			t.Errorf("%s listens at port %q, as %s does", file, port, owner)
+		}
+		owners[port] = file
+	}
 }
 
 func (s *stage) login(username string) (token string) {
@@ -262,6 +295,7 @@ func TestBackends(t *testing.T) {
 			t.Parallel()
 			s := newStage(t, filepath.Join("../examples", backend.name), "")
 			backend.run(s)
+			s.checkAddress()
 			if backend.me != "" {
 				if status, _, body := s.send("GET", "/users/me", []string{s.bearer("zoe")}, ""); status != 200 || body != backend.me {
 					t.Errorf("/users/me: %d %s", status, body)

@@ -27,8 +27,8 @@ type backend struct {
 }
 
 type reached struct {
-	method, uri, body string
-	header            http.Header
+	method, host, uri, body string
+	header                  http.Header
 }
 
 func newBackend(t *testing.T) *backend {
@@ -37,7 +37,7 @@ func newBackend(t *testing.T) *backend {
 		body, _ := io.ReadAll(r.Body)
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		b.reached = append(b.reached, reached{r.Method, r.RequestURI, string(body), r.Header})
+		b.reached = append(b.reached, reached{r.Method, r.Host, r.RequestURI, string(body), r.Header})
 	}))
 	t.Cleanup(b.Close)
 	return b
@@ -140,6 +140,7 @@ func TestGateways(t *testing.T) {
 			t.Parallel()
 			b := newBackend(t)
 			s := g.before(t, strings.TrimPrefix(b.URL, "http://"))
+			s.checkAddress()
 			s.checkIdentity(b, g)
 			s.checkPaths(b)
 			s.checkBody(b, "")
@@ -180,7 +181,7 @@ func TestGatewayQuestions(t *testing.T) {
 			ear := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				body, _ := io.ReadAll(r.Body)
 				mu.Lock()
-				asked = append(asked, reached{r.Method, r.RequestURI, string(body), r.Header.Clone()})
+				asked = append(asked, reached{r.Method, r.Host, r.RequestURI, string(body), r.Header.Clone()})
 				mu.Unlock()
 				r.Body = io.NopCloser(bytes.NewReader(body))
 				proxy.ServeHTTP(w, r)
@@ -277,8 +278,8 @@ func (s *stage) checkIdentity(b *backend, g gateway) {
 	} {
 		status, _, body := s.send("GET", tt.path, []string{tt.authorization}, "")
 		got := b.take()
-		if status != 200 || len(got) != 1 {
-			s.t.Errorf("%s: %d %s", tt.path, status, body)
+		if status != 200 || len(got) != 1 || got[0].host != s.addr {
+			s.t.Errorf("%s for %s: %d %s, and %v reached the backend", tt.path, s.addr, status, body, got)
 		} else if said := got[0].identity(); !maps.Equal(said, tt.want) {
 			s.t.Errorf("%s: the backend sees %v, want %v", tt.path, said, tt.want)
 		}

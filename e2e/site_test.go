@@ -19,6 +19,7 @@ func TestSite(t *testing.T) {
 	b := newBackend(t)
 	s := newStage(t, "../examples/site", strings.TrimPrefix(b.URL, "http://"), "-trusted-proxies", "127.0.0.1")
 	s.runNginx("", "site.conf")
+	s.checkAddress()
 
 	for path, kind := range map[string]string{"/": "text/html", "/site.css": "text/css", "/site.js": "javascript"} {
 		status, header, body := s.send("GET", path, nil, "")
@@ -51,7 +52,7 @@ func TestSite(t *testing.T) {
 	for _, headers := range [][]string{nil, {"Remote-User: admin", "Connection: close"}} {
 		status, _, body := s.send("GET", "/api/items/1?q=1", append(slices.Clone(headers), bearer), "")
 		got := b.take()
-		if status != 200 || len(got) != 1 || got[0].uri != "/items/1?q=1" {
+		if status != 200 || len(got) != 1 || got[0].uri != "/items/1?q=1" || got[0].host != s.addr {
 			t.Errorf("/api/items/1 with %q: %d %s, and %v reached the backend", headers, status, body, got)
 		} else if said := got[0].identity(); !maps.Equal(said, jane) {
 			t.Errorf("/api/items/1 with %q: the backend sees %v", headers, said)

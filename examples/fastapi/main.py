@@ -1,6 +1,6 @@
 """The tutorial's app, with a get_current_user that asks the service instead of a dict.
 
-uvicorn main:app --port 8080
+uvicorn main:app --port 8087
 """
 
 import json

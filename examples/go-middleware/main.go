@@ -14,5 +14,5 @@ func items(w http.ResponseWriter, r *http.Request) {
 
 func main() {
 	http.Handle("GET /items/{id}", guard("http://127.0.0.1:8000", "items:read", http.HandlerFunc(items)))
-	log.Fatal(http.ListenAndServe("127.0.0.1:8080", nil))
+	log.Fatal(http.ListenAndServe("127.0.0.1:8086", nil))
 }
