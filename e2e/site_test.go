@@ -69,6 +69,27 @@ func TestSite(t *testing.T) {
 		}
 	}
 
+	// Cookies of other pages of the same host are no matter for the service.
+	cookies := []string{bearer, "Cookie: a=" + strings.Repeat("b", 7_000), "Cookie: c=" + strings.Repeat("d", 7_000),
+		"Cookie: e=" + strings.Repeat("f", 7_000)}
+	for _, path := range []string{"/login/users/me", "/api/items/1"} {
+		if status, _, body := s.send("GET", path, cookies, ""); status != 200 {
+			t.Errorf("%s with large cookies: %d %s", path, status, body)
+		}
+	}
+	b.take()
+
+	// Only services may introspect, and they ask the service itself.
+	question := url.Values{"token": {login.AccessToken}, "client_id": {"items-service"}, "client_secret": {"battery staple"}}
+	for _, path := range []string{
+		"/login/introspect", "/login//introspect", "/login/./introspect", "/login/%69ntrospect", "/login/x/../introspect", "/login/introspect/",
+		"/login/introspect/x", "/login/introspect?a=b", "//login/introspect",
+	} {
+		if status, body := form(path, question); status != 403 && status != 404 || strings.Contains(body, "active") {
+			t.Errorf("%s: %d %s", path, status, body)
+		}
+	}
+
 	if status, _, _ := s.send("GET", "/auth", []string{bearer}, ""); status != 404 {
 		t.Errorf("/auth, which is nginx's own: %d", status)
 	}
