@@ -216,6 +216,104 @@ func TestGatewayQuestions(t *testing.T) {
 	}
 }
 
+// blockFor returns the block of the guide to backends that names a test.
+func blockFor(t *testing.T, test string) string {
+	t.Helper()
+	guide, err := os.ReadFile("../guide/backends.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range blocksOf(string(guide)) {
+		if slices.ContainsFunc(b.directives, func(d string) bool { return strings.HasPrefix(d, "skip "+test+" ") }) {
+			return b.text
+		}
+	}
+	t.Fatalf("the guide has no block for %s", test)
+	return ""
+}
+
+// change replaces the only place that has a text in the example's file.
+func (s *stage) change(file, old, new string) {
+	s.t.Helper()
+	text := s.read(file)
+	if n := strings.Count(text, old); n != 1 {
+		s.t.Fatalf("%s has %q %d times", file, old, n)
+	}
+	s.write(file, strings.Replace(text, old, new, 1))
+}
+
+// TestPreflight runs nginx as the guide says for a page of another origin.
+func TestPreflight(t *testing.T) {
+	t.Parallel()
+	b := newBackend(t)
+	s := newStage(t, "../examples/nginx", strings.TrimPrefix(b.URL, "http://"))
+	s.change("guarded.conf", "location / {\n", "location / {\n"+blockFor(t, "TestPreflight"))
+	s.runNginx("", "guarded.conf")
+	origin := "Origin: https://app.example.com"
+	for _, tt := range []struct {
+		name, method string
+		headers      []string
+		status       int
+		reaches      int // how many requests reach the backend
+	}{
+		{"a preflight", "OPTIONS", []string{"Access-Control-Request-Method: PUT",
+			"Access-Control-Request-Headers: authorization,content-type"}, 204, 0},
+		{"a preflight with a forged header", "OPTIONS", []string{"Access-Control-Request-Method: PUT", "Remote-User: admin"}, 204, 0},
+		{"with a token", "GET", []string{s.bearer("jane")}, 200, 1},
+		{"with a token, by PUT", "PUT", []string{s.bearer("jane"), "Content-Length: 0"}, 200, 1},
+		{"without a token", "GET", nil, 401, 0},
+		{"a method that nobody knows", "OPTIONSX", nil, 401, 0},
+		{"without the scope", "GET", []string{s.bearer("bob")}, 403, 0},
+	} {
+		status, header, _ := s.send(tt.method, "/items/1", append(tt.headers, origin), "")
+		if got := b.take(); status != tt.status || len(got) != tt.reaches {
+			t.Errorf("%s: %d, and %d requests reached the backend", tt.name, status, len(got))
+		}
+		if header.Get("Access-Control-Allow-Origin") != "https://app.example.com" ||
+			!strings.Contains(header.Get("Access-Control-Allow-Methods"), "PUT") ||
+			!strings.Contains(header.Get("Access-Control-Allow-Headers"), "Authorization") {
+			t.Errorf("%s: the page may not read the answer: %v", tt.name, header)
+		}
+	}
+}
+
+// TestTokenInAnotherHeader runs nginx as the guide says for a backend that needs
+// Authorization itself.
+func TestTokenInAnotherHeader(t *testing.T) {
+	t.Parallel()
+	b := newBackend(t)
+	s := newStage(t, "../examples/nginx", strings.TrimPrefix(b.URL, "http://"))
+	lines := strings.Split(blockFor(t, "TestTokenInAnotherHeader"), "\n")
+	s.change("guarded.conf", "proxy_set_header Authorization $http_authorization;", lines[0])
+	s.change("guarded.conf", "location / {\n", "location / {\n"+lines[1]+"\n")
+	s.runNginx("", "guarded.conf")
+	for _, tt := range []struct {
+		name    string
+		headers []string
+		status  int
+	}{
+		{"both", []string{"X-Token: " + s.tokens["jane"], "Authorization: Basic YTpi"}, 200},
+		{"the token alone", []string{"X-Token: " + s.tokens["jane"]}, 200},
+		{"an empty token", []string{"X-Token: ", "Authorization: Basic YTpi"}, 401},
+		{"no token", []string{"Authorization: Basic YTpi"}, 401},
+		{"the token in Authorization", []string{s.bearer("jane")}, 401},
+		{"without the scope", []string{"X-Token: " + s.tokens["bob"]}, 403},
+	} {
+		status, _, _ := s.send("GET", "/items/1", tt.headers, "")
+		got := b.take()
+		if status != tt.status || (len(got) == 1) != (status == 200) {
+			t.Fatalf("%s: %d, and %d requests reached the backend", tt.name, status, len(got))
+		}
+		if status != 200 {
+			continue
+		}
+		if header := got[0].header; header.Get("X-Token") != "" || !maps.Equal(got[0].identity(), jane) ||
+			len(tt.headers) == 2 && header.Get("Authorization") != "Basic YTpi" {
+			t.Errorf("%s: the backend sees %v", tt.name, header)
+		}
+	}
+}
+
 // introspected is what a gateway knows from /introspect.
 var introspected = []string{"remote-user", "remote-scope"}
 
