@@ -138,8 +138,10 @@ func (s *stage) checkAddress() {
 // TestPorts reads at which port each example listens. All of them can run beside
 // each other.
 func TestPorts(t *testing.T) {
-	files := []string{"site/site.conf", "nginx/guarded.conf", "caddy/Caddyfile", "haproxy/haproxy.cfg", "apache/oauth2.conf",
-		"apache/openidc.conf", "go-middleware/main.go", "fastapi/main.py"}
+	files := []string{
+		"site/site.conf", "nginx/guarded.conf", "caddy/Caddyfile", "haproxy/haproxy.cfg",
+		"apache/oauth2.conf", "apache/openidc.conf", "go-middleware/main.go", "fastapi/main.py",
+	}
 	owners := make(map[string]string)
 	for _, file := range files {
 		text, err := os.ReadFile(filepath.Join("../examples", file))
@@ -296,6 +298,12 @@ func TestBackends(t *testing.T) {
 			s := newStage(t, filepath.Join("../examples", backend.name), "")
 			backend.run(s)
 			s.checkAddress()
+			// The backend believes only the service, and tells it only the token.
+			forged := []string{s.bearer("jane"), "Remote-User: admin", "remote_user: admin", "Remote.User: admin",
+				"Cookie: a=" + strings.Repeat("b", 20_000)}
+			if status, _, body := s.send("GET", "/items/1", forged, ""); status != 200 || body != backend.item {
+				t.Errorf("with forged headers: %d %s", status, body)
+			}
 			if backend.me != "" {
 				if status, _, body := s.send("GET", "/users/me", []string{s.bearer("zoe")}, ""); status != 200 || body != backend.me {
 					t.Errorf("/users/me: %d %s", status, body)

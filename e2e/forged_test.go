@@ -56,7 +56,8 @@ func forgeries() []forgery {
 				headers: []string{"Transfer-Encoding: chunked", "Trailer: Remote-User, Remote_User"},
 				body:    "3\r\na=b\r\n0\r\n" + strings.Join(lines, "\r\n") + "\r\n\r\n"})
 	}
-	return append(all, forgery{name: "in a folded line", headers: []string{"X: y", " Remote-User: admin", "\tRemote_User: admin"}, malformed: true})
+	return append(all, forgery{name: "in a folded line", malformed: true,
+		headers: []string{"X: y", " Remote-User: admin", "\tRemote_User: admin"}})
 }
 
 // TestForgedHeaders runs each gateway before PHP in lighttpd. PHP learns from the
@@ -98,7 +99,8 @@ func (s *stage) checkForgery(path, authorization string, f forgery, want map[str
 		return
 	}
 	var said map[string]string
-	if err := json.Unmarshal([]byte(body), &said); status != 200 || err != nil || want == nil || !maps.Equal(said, want) {
+	err := json.Unmarshal([]byte(body), &said)
+	if status != 200 || err != nil || want == nil || !maps.Equal(said, want) {
 		s.t.Errorf("%s with %s: %d, and PHP reads %.200s, want %v", path, f.name, status, body, want)
 	}
 }

@@ -70,37 +70,44 @@ var (
 
 // gateway is a program that asks the service before it passes a request on.
 type gateway struct {
-	name string // the folder, and more after a space
-	run  func(s *stage)
+	name string   // the folder, and more after a space
 	says []string // what it tells the backend; by default all
+	run  func(s *stage)
 
 	inactive, broken int // the status for a disabled user, and the lowest one without the service
 }
 
 // gateways have a guarded path, /items/1, and an open one, /.
 var gateways = []gateway{
-	{"../examples/nginx", func(s *stage) { s.runNginx("", "guarded.conf") }, nil, 403, 500},
-	{"testdata/nginx-introspection", func(s *stage) {
-		s.runNginx("load_module /usr/lib/nginx/modules/ngx_http_js_module.so;\n", "guarded.conf")
-	}, introspected, 401, 500},
-	{"../examples/caddy", func(s *stage) { s.runCaddy() }, nil, 403, 500},
-	{"../examples/haproxy", func(s *stage) { s.run("haproxy", "-db", "-C", s.dir, "-f", "haproxy.cfg") }, nil, 403, 500},
-	{"../examples/apache mod_oauth2", func(s *stage) { s.runApache("oauth2", "oauth2.conf") }, introspected, 401, 401},
-	{"../examples/apache mod_auth_openidc", func(s *stage) {
-		// It asks only by https.
-		service, _ := url.Parse(s.service.url)
-		proxy := httputil.NewSingleHostReverseProxy(service)
-		proxy.ErrorLog = log.New(io.Discard, "", 0)
-		tls := httptest.NewTLSServer(proxy)
-		s.t.Cleanup(tls.Close)
-		s.write("openidc.conf", "OIDCOAuthSSLValidateServer Off\n"+
-			strings.ReplaceAll(s.read("openidc.conf"), "https://auth.example.com", tls.URL))
-		s.runApache("auth_openidc", "openidc.conf")
-	}, introspected, 401, 401},
+	{name: "../examples/nginx", inactive: 403, broken: 500,
+		run: func(s *stage) { s.runNginx("", "guarded.conf") }},
+	{name: "testdata/nginx-introspection", says: introspected, inactive: 401, broken: 500,
+		run: func(s *stage) {
+			s.runNginx("load_module /usr/lib/nginx/modules/ngx_http_js_module.so;\n", "guarded.conf")
+		}},
+	{name: "../examples/caddy", inactive: 403, broken: 500,
+		run: func(s *stage) { s.runCaddy() }},
+	{name: "../examples/haproxy", inactive: 403, broken: 500,
+		run: func(s *stage) { s.run("haproxy", "-db", "-C", s.dir, "-f", "haproxy.cfg") }},
+	{name: "../examples/apache mod_oauth2", says: introspected, inactive: 401, broken: 401,
+		run: func(s *stage) { s.runApache("oauth2", "oauth2.conf") }},
+	{name: "../examples/apache mod_auth_openidc", says: introspected, inactive: 401, broken: 401,
+		run: func(s *stage) {
+			// It asks only by https.
+			service, _ := url.Parse(s.service.url)
+			proxy := httputil.NewSingleHostReverseProxy(service)
+			proxy.ErrorLog = log.New(io.Discard, "", 0)
+			tls := httptest.NewTLSServer(proxy)
+			s.t.Cleanup(tls.Close)
+			s.write("openidc.conf", "OIDCOAuthSSLValidateServer Off\n"+
+				strings.ReplaceAll(s.read("openidc.conf"), "https://auth.example.com", tls.URL))
+			s.runApache("auth_openidc", "openidc.conf")
+		}},
 }
 
 // site guards an API, and has no open path to it.
-var site = gateway{"../examples/site", func(s *stage) { s.runNginx("", "site.conf") }, nil, 403, 500}
+var site = gateway{name: "../examples/site", inactive: 403, broken: 500,
+	run: func(s *stage) { s.runNginx("", "site.conf") }}
 
 // folder has the example.
 func (g gateway) folder() string {
@@ -192,8 +199,9 @@ func TestGatewayQuestions(t *testing.T) {
 			g.run(s)
 			status, _, body := s.send("POST", g.guarded()+"?q=1", []string{
 				s.bearer("jane"), "Cookie: a=" + strings.Repeat("b", 6_000), "Referer: http://a",
-				"User-Agent: a", "X-Any: a", "X_Any: a", "Remote-User: admin", "Range: bytes=0-1", "If-None-Match: a", "Accept: text/html",
-				"Content-Type: text/plain", "Content-Length: 7", "Origin: http://a", "X-Request-ID: a"}, "a=b&c=d")
+				"User-Agent: a", "X-Any: a", "X_Any: a", "Remote-User: admin", "Range: bytes=0-1", "If-None-Match: a",
+				"Accept: text/html", "Content-Type: text/plain", "Content-Length: 7", "Origin: http://a", "X-Request-ID: a",
+			}, "a=b&c=d")
 			if got := b.take(); status != 200 || len(got) != 1 || got[0].body != "a=b&c=d" {
 				t.Errorf("%d %s, and %d requests reached the backend", status, body, len(got))
 			}
@@ -256,14 +264,16 @@ func TestPreflight(t *testing.T) {
 		status       int
 		reaches      int // how many requests reach the backend
 	}{
-		{"a preflight", "OPTIONS", []string{"Access-Control-Request-Method: PUT",
-			"Access-Control-Request-Headers: authorization,content-type"}, 204, 0},
-		{"a preflight with a forged header", "OPTIONS", []string{"Access-Control-Request-Method: PUT", "Remote-User: admin"}, 204, 0},
-		{"with a token", "GET", []string{s.bearer("jane")}, 200, 1},
-		{"with a token, by PUT", "PUT", []string{s.bearer("jane"), "Content-Length: 0"}, 200, 1},
-		{"without a token", "GET", nil, 401, 0},
-		{"a method that nobody knows", "OPTIONSX", nil, 401, 0},
-		{"without the scope", "GET", []string{s.bearer("bob")}, 403, 0},
+		{name: "a preflight", method: "OPTIONS", status: 204,
+			headers: []string{"Access-Control-Request-Method: PUT", "Access-Control-Request-Headers: authorization"}},
+		{name: "a preflight with a forged header", method: "OPTIONS", status: 204,
+			headers: []string{"Access-Control-Request-Method: PUT", "Remote-User: admin"}},
+		{name: "with a token", method: "GET", headers: []string{s.bearer("jane")}, status: 200, reaches: 1},
+		{name: "with a token, by PUT", method: "PUT", status: 200, reaches: 1,
+			headers: []string{s.bearer("jane"), "Content-Length: 0"}},
+		{name: "without a token", method: "GET", status: 401},
+		{name: "a method that nobody knows", method: "OPTIONSX", status: 401},
+		{name: "without the scope", method: "GET", headers: []string{s.bearer("bob")}, status: 403},
 	} {
 		status, header, _ := s.send(tt.method, "/items/1", append(tt.headers, origin), "")
 		if got := b.take(); status != tt.status || len(got) != tt.reaches {
@@ -292,12 +302,12 @@ func TestTokenInAnotherHeader(t *testing.T) {
 		headers []string
 		status  int
 	}{
-		{"both", []string{"X-Token: " + s.tokens["jane"], "Authorization: Basic YTpi"}, 200},
-		{"the token alone", []string{"X-Token: " + s.tokens["jane"]}, 200},
-		{"an empty token", []string{"X-Token: ", "Authorization: Basic YTpi"}, 401},
-		{"no token", []string{"Authorization: Basic YTpi"}, 401},
-		{"the token in Authorization", []string{s.bearer("jane")}, 401},
-		{"without the scope", []string{"X-Token: " + s.tokens["bob"]}, 403},
+		{name: "both", headers: []string{"X-Token: " + s.tokens["jane"], "Authorization: Basic YTpi"}, status: 200},
+		{name: "the token alone", headers: []string{"X-Token: " + s.tokens["jane"]}, status: 200},
+		{name: "an empty token", headers: []string{"X-Token: ", "Authorization: Basic YTpi"}, status: 401},
+		{name: "no token", headers: []string{"Authorization: Basic YTpi"}, status: 401},
+		{name: "the token in Authorization", headers: []string{s.bearer("jane")}, status: 401},
+		{name: "without the scope", headers: []string{"X-Token: " + s.tokens["bob"]}, status: 403},
 	} {
 		status, _, _ := s.send("GET", "/items/1", tt.headers, "")
 		got := b.take()
@@ -338,7 +348,9 @@ func (s *stage) runCaddy() {
 // runApache starts Apache with a module and its example.
 func (s *stage) runApache(module, file string) {
 	var load strings.Builder
-	for _, name := range []string{"mpm_event", "authn_core", "authz_core", "authz_user", "headers", "macro", "proxy", "proxy_http", module} {
+	for _, name := range []string{
+		"mpm_event", "authn_core", "authz_core", "authz_user", "headers", "macro", "proxy", "proxy_http", module,
+	} {
 		fmt.Fprintf(&load, "LoadModule %s_module /usr/lib/apache2/modules/mod_%s.so\n", name, name)
 	}
 	s.write("apache2.conf", "ServerName localhost\nUser www-data\nGroup www-data\nDefaultRuntimeDir "+s.dir+"\nPidFile apache2.pid\nErrorLog example.log\n"+

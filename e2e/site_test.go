@@ -80,10 +80,14 @@ func TestSite(t *testing.T) {
 	b.take()
 
 	// Only services may introspect, and they ask the service itself.
-	question := url.Values{"token": {login.AccessToken}, "client_id": {"items-service"}, "client_secret": {"battery staple"}}
+	question := url.Values{
+		"token":         {login.AccessToken},
+		"client_id":     {"items-service"},
+		"client_secret": {"battery staple"},
+	}
 	for _, path := range []string{
-		"/login/introspect", "/login//introspect", "/login/./introspect", "/login/%69ntrospect", "/login/x/../introspect", "/login/introspect/",
-		"/login/introspect/x", "/login/introspect?a=b", "//login/introspect",
+		"/login/introspect", "/login//introspect", "/login/./introspect", "/login/%69ntrospect", "/login/x/../introspect",
+		"/login/introspect/", "/login/introspect/x", "/login/introspect?a=b", "//login/introspect",
 	} {
 		if status, body := form(path, question); status != 403 && status != 404 || strings.Contains(body, "active") {
 			t.Errorf("%s: %d %s", path, status, body)
