@@ -22,25 +22,30 @@ func post(body io.Reader) *http.Request {
 // TestPlaces lets slow senders occupy all places, and others send forms meanwhile.
 func TestPlaces(t *testing.T) {
 	for _, tt := range []struct {
-		name  string
-		bytes int // of the body
-		took  time.Duration
-		err   error
+		name     string
+		occupied int // places
+		bytes    int // of the body
+		took     time.Duration
+		err      error
 	}{
-		{"small", 100, 0, nil},
-		{"the greatest that needs no place", small, 0, nil},
-		{"the least that needs one", small + 1, patience, ErrBusy},
-		{"large", 60_000, patience, ErrBusy},
+		{name: "small", occupied: 32, bytes: 100},
+		{name: "the greatest that needs no place", occupied: 32, bytes: 4096},
+		{name: "the least that needs one", occupied: 32, bytes: 4097, took: 5 * time.Second, err: ErrBusy},
+		{name: "large", occupied: 32, bytes: 60_000, took: 5 * time.Second, err: ErrBusy},
+		{name: "large, with a place left", occupied: 31, bytes: 60_000},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				reader := NewReader()
 				var slow []*io.PipeWriter
-				for range cap(reader.places) {
+				occupy := func() {
 					body, sender := io.Pipe()
 					go reader.Parse(post(body), 64<<10)
-					io.WriteString(sender, strings.Repeat("x", small+1))
+					io.WriteString(sender, strings.Repeat("x", 4097))
 					slow = append(slow, sender)
+				}
+				for range tt.occupied {
+					occupy()
 				}
 				synctest.Wait()
 				parse := func(took time.Duration, want error) {
@@ -53,9 +58,13 @@ func TestPlaces(t *testing.T) {
 					}
 				}
 				parse(tt.took, tt.err)
+				if tt.occupied < 32 {
+					occupy()
+					synctest.Wait()
+				}
 				ctx, end := context.WithTimeout(t.Context(), time.Second) // the service stops, or the client hangs up
 				began := time.Now()
-				large := post(strings.NewReader(strings.Repeat("x", small+1))).WithContext(ctx)
+				large := post(strings.NewReader(strings.Repeat("x", 4097))).WithContext(ctx)
 				if _, err := reader.Parse(large, 64<<10); err != ErrBusy || time.Since(began) != time.Second {
 					t.Errorf("a request that ends after a second: %v after %v", err, time.Since(began))
 				}
@@ -76,11 +85,11 @@ func TestPlaces(t *testing.T) {
 // TestLongest checks that only the fields that are kept have a limit.
 func TestLongest(t *testing.T) {
 	for _, tt := range []struct{ name, form, err string }{
-		{"at the limit", "a=" + strings.Repeat("x", longest-1) + "&b=x", ""},
-		{"at the limit, escaped", "a=" + strings.Repeat("%78", longest), ""},
-		{"above it", "a=" + strings.Repeat("x", longest-1) + "&b=xx", "body.b: Fields must not be longer than 8192 bytes together"},
-		{"one field alone", "b=" + strings.Repeat("x", longest+1), "body.b: Fields must not be longer than 8192 bytes together"},
-		{"not asked for", "a=x&c=" + strings.Repeat("x", 4*longest), ""},
+		{"at the limit", "a=" + strings.Repeat("x", 8191) + "&b=x", ""},
+		{"at the limit, escaped", "a=" + strings.Repeat("%78", 8192), ""},
+		{"above it", "a=" + strings.Repeat("x", 8191) + "&b=xx", "body.b: Fields must not be longer than 8192 bytes together"},
+		{"one field alone", "b=" + strings.Repeat("x", 8193), "body.b: Fields must not be longer than 8192 bytes together"},
+		{"not asked for", "a=x&c=" + strings.Repeat("x", 32_768), ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := NewReader().Parse(post(strings.NewReader(tt.form)), 64<<10, "a", "b")
