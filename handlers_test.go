@@ -1178,7 +1178,7 @@ func TestFlags(t *testing.T) {
 	if err := os.WriteFile(garbage, []byte("garbage"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	const ttl = "must be a duration such as 30m or 8h, in whole seconds and at least 1s"
+	const ttl = "must be a duration such as 30m or 8h, in whole seconds, from 1s to 87600h (ten years)"
 	for _, tt := range []struct {
 		name string
 		args string
@@ -1192,6 +1192,7 @@ func TestFlags(t *testing.T) {
 		{"address from the environment", "", "OAUTH2_ADDR=localhost", "-addr: listen tcp: address localhost: missing port in address (write it as host:port, or :port for all addresses)"},
 		{"the flag wins", "-addr flag", "OAUTH2_ADDR=env", "-addr: listen tcp: address flag: missing port in address (write it as host:port, or :port for all addresses)"},
 		{"ttl no duration", "-token-ttl soon", "", `invalid value "soon" for flag -token-ttl: ` + ttl},
+		{"ttl too long", "-token-ttl 2500000h", "", `invalid value "2500000h" for flag -token-ttl: ` + ttl},
 		{"ttl from the environment", "", "OAUTH2_TOKEN_TTL=soon", `invalid value "soon" for OAUTH2_TOKEN_TTL: ` + ttl},
 		{"max-failures negative", "-max-failures -1", "", `invalid value "-1" for flag -max-failures: it must be a whole number from 0 to 1000000`},
 		{"shutdown-delay negative", "", "OAUTH2_SHUTDOWN_DELAY=-1s", `invalid value "-1s" for OAUTH2_SHUTDOWN_DELAY: it must be a duration such as 10s, 0 or more`},

@@ -45,14 +45,18 @@ type Record struct {
 	Credential      Credential
 }
 
+// longestTTL is the longest lifetime of a token: ten years. Its seconds fit into
+// the 32 bits that some clients have for expires_in, and into a lease of etcd.
+const longestTTL = 10 * 365 * 24 * time.Hour
+
 // TTLFlag adds the flag -token-ttl, which is read into ttl: the lifetime of a
 // token, in whole seconds like expires_in (RFC 6749 5.1).
 func TTLFlag(flags *flag.FlagSet, ttl *time.Duration) {
 	*ttl = 30 * time.Minute
 	flags.Func("token-ttl", "lifetime of a token, a `duration` in whole seconds (default 30m)", func(s string) (err error) {
 		*ttl, err = time.ParseDuration(s)
-		if err != nil || *ttl < time.Second || *ttl%time.Second != 0 {
-			return errors.New("must be a duration such as 30m or 8h, in whole seconds and at least 1s")
+		if err != nil || *ttl < time.Second || *ttl > longestTTL || *ttl%time.Second != 0 {
+			return errors.New("must be a duration such as 30m or 8h, in whole seconds, from 1s to 87600h (ten years)")
 		}
 		return nil
 	})

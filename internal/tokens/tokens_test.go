@@ -75,8 +75,9 @@ func TestTTLFlag(t *testing.T) {
 		text string
 		want time.Duration // 0: refused
 	}{
-		{"30m", 30 * time.Minute}, {"1s", time.Second}, {"8h30m", 510 * time.Minute},
+		{"30m", 30 * time.Minute}, {"1s", time.Second}, {"8h30m", 510 * time.Minute}, {"87600h", 87600 * time.Hour},
 		{"soon", 0}, {"30", 0}, {"0s", 0}, {"-1m", 0}, {"1500ms", 0}, {"500ms", 0}, {"", 0},
+		{"87600h0m1s", 0}, {"2500000h", 0}, {"9999999h", 0},
 	} {
 		flags := flag.NewFlagSet("", flag.ContinueOnError)
 		var ttl time.Duration
