@@ -1204,7 +1204,7 @@ func TestFlags(t *testing.T) {
 		{"etcd's certificate alone", "-etcd https://127.0.0.1:1 -etcd-cert a", "", "-etcd-cert and -etcd-key go together: give both or neither"},
 		{"etcd's user and no etcd", "", "OAUTH2_ETCD_USER=a", "-etcd-ca, -etcd-cert or OAUTH2_ETCD_USER is set, but -etcd is not"},
 		{"etcd's prefix and no etcd", "-etcd-prefix /a/", "", "-etcd-prefix is set, but -etcd is not"},
-		{"etcd's password file and no user", "-etcd http://127.0.0.1:1", "OAUTH2_ETCD_PASSWORD_FILE=a", "OAUTH2_ETCD_PASSWORD_FILE is set, but OAUTH2_ETCD_USER is not"},
+		{"etcd's password file and no user", "-etcd http://127.0.0.1:1", "OAUTH2_ETCD_PASSWORD_FILE=a", "OAUTH2_ETCD_PASSWORD or OAUTH2_ETCD_PASSWORD_FILE is set, but OAUTH2_ETCD_USER is not"},
 		{"etcd's prefix empty", "-etcd http://127.0.0.1:1 -etcd-prefix=", "", "-etcd-prefix must not be empty"},
 		{"etcd no URL", "-addr 127.0.0.1:0", "OAUTH2_ETCD=localhost:2379", "-etcd: endpoint 1 is not of the form http://host:2379"},
 		{"etcd's password on the command line", "-etcd-password a", "", "unknown flag -etcd-password: set OAUTH2_ETCD_PASSWORD in the environment instead"},
