@@ -62,6 +62,32 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+func TestUnexpectedLines(t *testing.T) {
+	const time = "time=2026-01-02T03:04:05.678Z "
+	for _, tt := range []struct {
+		name, line string
+		want       bool
+	}{
+		{"a line", time + `level=INFO msg=listening addr=127.0.0.1:8000`, false},
+		{"a warning", time + `level=WARN msg="etcd cannot be reached, known tokens keep working" error=EOF`, false},
+		{"not stored", time + `level=ERROR msg="could not store a token in etcd" error="context deadline exceeded"`, false},
+		{"not revoked", time + `level=ERROR msg="could not revoke a token in etcd" error=EOF`, false},
+		{"another error", time + `level=ERROR msg="unexpected error" error="could not store a token in etcd"`, true},
+		{"an error of one word", time + `level=ERROR msg=oops`, true},
+		{"an error with quotes", time + `level=ERROR msg="could not store a token in etcd\" or so"`, true},
+		{"a panic of a handler", time + `level=ERROR msg="http: panic serving 127.0.0.1:1: nil\ngoroutine 7 [running]"`, true},
+		{"a panic", "panic: runtime error: index out of range [1] with length 1", true},
+		{"a stack", "goroutine 7 [running]:", true},
+		{"a frame", "\t/usr/local/go/src/net/http/server.go:1971 +0x1", true},
+		{"an error at the start", "simple-oauth2: -etcd: endpoint 1 is not of the form http://host:2379", true},
+	} {
+		log := time + "level=INFO msg=starting\n" + tt.line + "\n" + time + "level=INFO msg=stopped\n"
+		if got := unexpectedLines(log); (len(got) == 1 && got[0] == tt.line) != tt.want || !tt.want && got != nil {
+			t.Errorf("%s: %q", tt.name, got)
+		}
+	}
+}
+
 // TestPlan wants a seed to make the same plan each time, and as many members and
 // replicas to stay up as promised.
 func TestPlan(t *testing.T) {

@@ -5,7 +5,9 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -20,6 +22,7 @@ const (
 	serverFail promise = "a replica fails inside"
 	death      promise = "a replica died by itself"
 	leak       promise = "a replica leaks goroutines"
+	unexpected promise = "a replica logs what it never should"
 	recovered  promise = "a replica does not get well by itself"
 )
 
@@ -175,3 +178,20 @@ func (l *lateness) lately() time.Duration {
 	defer l.mu.Unlock()
 	return max(l.now, l.before)
 }
+
+// expected are the errors that a replica may log while machines fail.
+var expected = []string{"could not store a token in etcd", "could not revoke a token in etcd"}
+
+// unexpectedLines returns the lines of a log that are errors other than the
+// expected ones, or are not of the log's format, such as a stack trace.
+func unexpectedLines(log string) (lines []string) {
+	for line := range strings.Lines(log) {
+		level := levelAndMessage.FindStringSubmatch(line)
+		if level == nil || level[1] == "ERROR" && !slices.Contains(expected, strings.Trim(level[2], `"`)) {
+			lines = append(lines, strings.TrimSuffix(line, "\n"))
+		}
+	}
+	return lines
+}
+
+var levelAndMessage = regexp.MustCompile(`^time=\S+ level=(\S+) msg=("(?:[^"\\]|\\.)*"|\S+)`)

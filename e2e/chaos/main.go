@@ -17,7 +17,8 @@
 //     replica that says it can reach etcd. A replica that was paused or started
 //     has a second from when it runs.
 //   - A token does not work more than a second after it has expired.
-//   - No replica dies, leaks goroutines or fails internally (any 5xx but 503).
+//   - No replica dies, leaks goroutines or fails internally (any 5xx but 503), or
+//     logs an error other than that it could not store or revoke a token.
 //
 // An answer that a concurrent request may have changed is no proof, and is not
 // counted. After the last act everything is repaired, and all tokens are checked
@@ -144,6 +145,7 @@ func run(ctx context.Context, o options) (kept bool, err error) {
 	time.Sleep(time.Second)
 	cluster.countGoroutines(record)
 	cluster.killAll()
+	cluster.readLogs(record)
 	record.print(o, late, dir)
 	if record.revoked == 0 || record.checks[true] == 0 || record.checks[false] == 0 {
 		return false, errors.New("too little was answered to say anything")
@@ -215,6 +217,22 @@ func (c *cluster) countGoroutines(r *record) {
 		r.notes = append(r.notes, fmt.Sprintf("%s ended with %d goroutines", replica.name, n))
 		if n > mostGoroutines(len(c.members)) {
 			r.breaks(leak, replica.name, "", fmt.Sprintf("%d, where %d at most are in order:\n%s", n, mostGoroutines(len(c.members)), creators(after[len(before):])))
+		}
+	}
+}
+
+// readLogs looks for what no replica should have logged.
+func (c *cluster) readLogs(r *record) {
+	for _, replica := range c.replicas {
+		text, err := os.ReadFile(replica.log)
+		if err != nil {
+			r.notes = append(r.notes, err.Error())
+			continue
+		}
+		if lines := unexpectedLines(string(text)); len(lines) > 0 {
+			const most = 10
+			what := fmt.Sprintf("%d lines:\n%s", len(lines), strings.Join(lines[:min(len(lines), most)], "\n"))
+			r.breaks(unexpected, replica.name, "", what)
 		}
 	}
 }
