@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -90,7 +91,8 @@ func freeAddrs(t *testing.T, n int) (addrs []string) {
 	return addrs
 }
 
-func startCluster(t *testing.T) *cluster {
+// startCluster starts the replicas with args.
+func startCluster(t *testing.T, args ...string) *cluster {
 	t.Helper()
 	if _, err := exec.LookPath("etcd"); err != nil {
 		t.Skip("no etcd here: Debian's etcd-server has it")
@@ -112,8 +114,9 @@ func startCluster(t *testing.T) *cluster {
 	}
 	for i := range 2 {
 		addr := addrs[6+i]
-		c.replicas = append(c.replicas, &process{t: t, name: program, url: "http://" + addr, log: filepath.Join(dir, fmt.Sprint("replica", i)),
-			args: []string{"-addr", addr, "-etcd", strings.Join(endpoints, ",")}, expected: etcdLost})
+		c.replicas = append(c.replicas, &process{t: t, name: program, url: "http://" + addr, expected: etcdLost,
+			log:  filepath.Join(dir, fmt.Sprint("replica", i)),
+			args: append([]string{"-addr", addr, "-etcd", strings.Join(endpoints, ",")}, args...)})
 	}
 	for _, p := range slices.Concat(c.members, c.replicas) {
 		p.start()
@@ -443,4 +446,82 @@ func lookUp(r *process, tokens []string, n int) error {
 		}
 	}
 	return nil
+}
+
+// TestFloodOfUnknownTokens asks each replica for unknown tokens over 1,200
+// connections. Meanwhile a token works on both as soon as a client has it.
+func TestFloodOfUnknownTokens(t *testing.T) {
+	hash := exec.Command(program, "hash", "-cost", "4")
+	hash.Stdin = strings.NewReader("secret")
+	hashed, err := hash.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	users := filepath.Join(t.TempDir(), "users.json")
+	text := fmt.Sprintf(`{"johndoe": {"hashed_password": %q}}`, bytes.TrimSpace(hashed))
+	if err := os.WriteFile(users, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := startCluster(t, "-users", users)
+
+	stop := make(chan struct{})
+	var strangers, clients sync.WaitGroup
+	var unknown, unanswered atomic.Int64
+	for i := range 2400 {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(c.replicas[i%2].url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		strangers.Go(func() {
+			answers := bufio.NewReader(conn)
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				const request = "GET /users/me HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer unknown-%d-%d\r\n\r\n"
+				fmt.Fprintf(conn, request, i, n)
+				response, err := http.ReadResponse(answers, nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				io.Copy(io.Discard, response.Body)
+				response.Body.Close()
+				unknown.Add(1)
+				if response.StatusCode != 401 {
+					unanswered.Add(1)
+				}
+			}
+		})
+	}
+	var given atomic.Int64
+	end := time.Now().Add(5 * time.Second)
+	for i := range 8 {
+		clients.Go(func() {
+			for n := i; time.Now().Before(end); n++ {
+				token, status, took := c.login(c.replicas[n%2])
+				if status != 200 {
+					t.Errorf("login: %d after %v", status, took)
+					continue
+				}
+				given.Add(1)
+				for at := range 2 {
+					where := []string{"the replica that gave it", "the other replica"}[at]
+					if status, _, _, took := ask(c.replicas[(n+at)%2], "/users/me", token, nil); status != 200 {
+						t.Errorf("a new token gets %d from %s, after %v", status, where, took)
+					}
+				}
+			}
+		})
+	}
+	clients.Wait()
+	close(stop)
+	strangers.Wait()
+	t.Logf("%d tokens given, %d unknown ones", given.Load(), unknown.Load())
+	if n := unanswered.Load(); n > 0 {
+		t.Errorf("%d unknown tokens got something else than 401", n)
+	}
 }

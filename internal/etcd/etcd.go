@@ -3,8 +3,9 @@
 //
 // Each replica holds all live tokens in its own memory. It lists the prefix once,
 // and then watches it from the list's revision on, so that a look-up of a known
-// token needs no network. For an unknown one it asks etcd, together with the
-// others that are waiting, before it refuses the token.
+// token needs no network. Before it refuses an unknown one, it makes sure that its
+// memory has everything that etcd had committed by then: with one read for all
+// that are waiting.
 //
 // A token's key is the prefix and the SHA-256 of the token in hex; its value is
 // the record in JSON. An etcd lease deletes it soon after its lifetime, but the
@@ -32,9 +33,11 @@
 //
 // A memory may be behind etcd, but it does not go back: a replica that has
 // revoked a token does not take it back from a list or an event older than the
-// revocation. And a replica knows how far behind it is: it says that it can reach
-// etcd only if, within the last second, its watch has delivered all that etcd had
-// committed. See catchUp.
+// revocation. A token that it has put is in its memory before the put is answered,
+// but only if its mirror has not come that far: else the mirror has seen the token,
+// and what came later, and decides. And a replica knows how far behind it is: it
+// says that it can reach etcd only if, within the last second, its watch has
+// delivered all that etcd had committed. See catchUp.
 //
 // During an update, replicas of a release that deleted the keys of revoked tokens
 // may run alongside this one. They read a tombstone as an expired token; but the
@@ -63,17 +66,17 @@ import (
 
 // Store is a [tokens.Store] in etcd. Make one with New.
 type Store struct {
-	gateway   *gateway
-	prefix    string
-	memory    tokens.Memory // written only by the mirror, so that it is never newer than its revision says; Delete may run ahead
-	log       *slog.Logger
-	questions chan question
+	gateway *gateway
+	prefix  string
+	memory  tokens.Memory // what the mirror has seen, and what this replica has written since
+	log     *slog.Logger
+	asked   chan struct{} // somebody waits for setFresh
 
 	certificates []*keypair.File // that are to be warned of
 
 	mu      sync.Mutex
 	at      header               // the state of the memory; revision 0 is before the first list
-	moved   chan struct{}        // closed when at changes
+	moved   chan struct{}        // closed when at or fresh changes
 	revoked map[tokens.Key]int64 // by this replica, at revisions that the memory has not reached yet
 	up      bool
 	lost    error     // why etcd cannot be reached
@@ -95,13 +98,13 @@ func New(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 	}
 	g.log = log
 	s := &Store{
-		gateway:   g,
-		prefix:    c.Prefix,
-		memory:    tokens.Memory{Now: time.Now},
-		log:       log,
-		questions: make(chan question, mostQuestions),
-		moved:     make(chan struct{}),
-		revoked:   make(map[tokens.Key]int64),
+		gateway: g,
+		prefix:  c.Prefix,
+		memory:  tokens.Memory{Now: time.Now},
+		log:     log,
+		asked:   make(chan struct{}, 1),
+		moved:   make(chan struct{}),
+		revoked: make(map[tokens.Key]int64),
 	}
 	for _, name := range []string{c.CA, c.Cert} {
 		if name != "" {
@@ -113,16 +116,7 @@ func New(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 	var checks sync.WaitGroup
 	for i, endpoint := range g.endpoints {
 		checks.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, time.Second)
-			defer cancel()
-			_, err := s.now(ctx, endpoint)
-			if hungUp(err) {
-				time.Sleep(100 * time.Millisecond) // if the member hung up because it died, it refuses by then
-				_, err = s.now(ctx, endpoint)
-			}
-			if hungUp(err) {
-				errs[i] = fmt.Errorf("-etcd %s: connection closed by etcd: http where https is expected, or the other way round?", endpoint)
-			} else if permanent(err) {
+			if err := s.check(ctx, endpoint); err != nil {
 				errs[i] = fmt.Errorf("-etcd %s: %w", endpoint, err)
 			}
 		})
@@ -136,12 +130,30 @@ func New(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 	return s, nil
 }
 
+// check returns an error if the endpoint refuses in a way that will not change.
+func (s *Store) check(ctx context.Context, endpoint string) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	_, err := s.now(ctx, endpoint)
+	if hungUp(err) {
+		time.Sleep(100 * time.Millisecond) // if the member hung up because it died, it refuses by then
+		_, err = s.now(ctx, endpoint)
+	}
+	switch {
+	case hungUp(err):
+		return errors.New("connection closed by etcd: http where https is expected, or the other way round?")
+	case permanent(err):
+		return err
+	}
+	return nil
+}
+
 // hungUp says whether the other side closed the connection without an answer:
 // an end of file, or a reset if it had not read everything.
 func hungUp(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) }
 
 // Put keeps a record under a key that was never used. It returns nil once etcd
-// has committed it.
+// has committed it and this replica knows it.
 func (s *Store) Put(ctx context.Context, key tokens.Key, record *tokens.Record) error {
 	value, err := json.Marshal(value{record.Username.String(), record.Scope.String(), record.Issued, record.Expires, record.Credential[:]})
 	if err != nil {
@@ -159,7 +171,10 @@ func (s *Store) Put(ctx context.Context, key tokens.Key, record *tokens.Record) 
 		if id, err = s.leaseFor(within, lifetime); err != nil {
 			break
 		}
-		err = s.put(within, key, value, id)
+		var at header
+		if at, err = s.put(within, key, value, id); err == nil {
+			s.committed(key, record, at)
+		}
 		if api := (*apiError)(nil); !errors.As(err, &api) || api.Code != notFound {
 			break
 		}
@@ -168,23 +183,36 @@ func (s *Store) Put(ctx context.Context, key tokens.Key, record *tokens.Record) 
 	return s.outcome(ctx, "could not store a token in etcd", err)
 }
 
-// put writes a key that does not exist. If it exists with the same value, another
-// copy of this put has written it.
-func (s *Store) put(ctx context.Context, key tokens.Key, value []byte, lease int64) error {
+// put writes a key that does not exist, and returns where in etcd's history it was
+// written. If it exists with the same value, another copy of this put has written
+// it.
+func (s *Store) put(ctx context.Context, key tokens.Key, value []byte, lease int64) (at header, err error) {
 	name := s.keyOf(key)
 	var answer transaction
-	err := s.gateway.ask(ctx, "/v3/kv/txn", map[string]any{
+	err = s.gateway.ask(ctx, "/v3/kv/txn", map[string]any{
 		"compare": []any{map[string]any{"key": name, "target": "VERSION", "result": "EQUAL", "version": 0}},
 		"success": []any{map[string]any{"request_put": map[string]any{"key": name, "value": value, "lease": lease}}},
 		"failure": []any{map[string]any{"request_range": map[string]any{"key": name}}},
 	}, &answer)
 	if err != nil || answer.Succeeded {
-		return err
+		return answer.Header, err
 	}
-	if found := answer.found(); len(found) != 1 || !bytes.Equal(found[0].Value, value) {
-		return errors.New("the key is taken")
+	if found := answer.found(); len(found) == 1 && bytes.Equal(found[0].Value, value) {
+		return header{answer.Header.ClusterID, found[0].ModRevision}, nil
 	}
-	return nil
+	return header{}, errors.New("the key is taken")
+}
+
+// committed puts a token into the memory that this replica has written to etcd. If
+// the memory has reached that revision, the mirror has seen the token, and knows
+// what has happened to it since. While the mirror lists, it will find the token by
+// itself.
+func (s *Store) committed(key tokens.Key, record *tokens.Record, at header) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.at.ClusterID == at.ClusterID && s.at.Revision < at.Revision {
+		s.memory.Put(context.Background(), key, record)
+	}
 }
 
 // value is a record as it is stored in etcd, with the names of introspection.
@@ -254,17 +282,11 @@ func (s *Store) outcome(ctx context.Context, what string, err error) error {
 	return tokens.ErrUnavailable
 }
 
-// Find returns the record of a live token, or nil. It asks etcd only for a token
+// Find returns the record of a live token, or nil. It asks etcd only about a token
 // that the memory does not have.
 func (s *Store) Find(ctx context.Context, key tokens.Key) (*tokens.Record, error) {
 	if record, _ := s.memory.Find(ctx, key); record != nil {
 		return record, nil
-	}
-	s.mu.Lock()
-	_, revoked := s.revoked[key]
-	s.mu.Unlock()
-	if revoked { // no need to ask etcd, which may be unreachable just now
-		return nil, nil
 	}
 	return s.question(ctx, key)
 }
@@ -288,7 +310,6 @@ func (s *Store) Run(ctx context.Context) {
 	var beside sync.WaitGroup
 	defer beside.Wait()
 	beside.Go(func() { s.memory.Run(ctx) })
-	beside.Go(func() { s.answer(ctx) })
 	beside.Go(func() { s.warnOfEnds(ctx) })
 	s.mirror(ctx)
 }

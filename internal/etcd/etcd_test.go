@@ -353,45 +353,6 @@ func TestAnotherCluster(t *testing.T) {
 	put(t, s, s)
 }
 
-// TestFloodOfUnknownTokens counts the requests that reach etcd.
-func TestFloodOfUnknownTokens(t *testing.T) {
-	t.Parallel()
-	m := startEtcd(t)
-	var requests atomic.Int64
-	s, _ := run(t, Config{Endpoints: m.endpoint, Prefix: "/p/"}, func(s *Store) {
-		inner := s.gateway.http.Transport
-		s.gateway.http.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
-			if r.URL.Path == "/v3/kv/txn" {
-				requests.Add(1)
-			}
-			return inner.RoundTrip(r)
-		})
-	})
-	began := time.Now()
-	var clients sync.WaitGroup
-	var refused atomic.Int64
-	for range 2000 {
-		clients.Go(func() {
-			for range 5 {
-				key, _ := newToken()
-				record, err := s.Find(t.Context(), key)
-				if err != nil {
-					refused.Add(1)
-				}
-				if record != nil {
-					t.Error("found an unknown token")
-				}
-			}
-		})
-	}
-	clients.Wait()
-	if most := int64(time.Since(began)/pause) + 1; requests.Load() > most || refused.Load() == 0 {
-		t.Errorf("%d requests to etcd, want %d at most; %d look-ups refused", requests.Load(), most, refused.Load())
-	}
-	key := put(t, s)
-	eventually(t, "over it", func() bool { r, err := s.Find(t.Context(), key); return r != nil && err == nil })
-}
-
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

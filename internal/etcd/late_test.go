@@ -383,13 +383,13 @@ func proxyTo(t *testing.T, endpoint func() string, hold func(*http.Request) bool
 // bare returns a store without a mirror, whose requests go to trip.
 func bare(trip func(r *http.Request, body string) (*http.Response, error)) *Store {
 	s := &Store{
-		gateway:   &gateway{endpoints: []string{"http://a", "http://b", "http://c"}, http: &http.Client{}},
-		prefix:    "/p/",
-		memory:    tokens.Memory{Now: time.Now},
-		log:       slog.New(slog.DiscardHandler),
-		questions: make(chan question, mostQuestions),
-		moved:     make(chan struct{}),
-		revoked:   make(map[tokens.Key]int64),
+		gateway: &gateway{endpoints: []string{"http://a", "http://b", "http://c"}, http: &http.Client{}},
+		prefix:  "/p/",
+		memory:  tokens.Memory{Now: time.Now},
+		log:     slog.New(slog.DiscardHandler),
+		asked:   make(chan struct{}, 1),
+		moved:   make(chan struct{}),
+		revoked: make(map[tokens.Key]int64),
 	}
 	changeTransport(func(r *http.Request, body string, _ http.RoundTripper) (*http.Response, error) { return trip(r, body) })(s)
 	return s

@@ -10,18 +10,19 @@ import (
 	"net/http"
 	"time"
 
-	"simple-oauth2/internal/background"
 	"simple-oauth2/internal/tokens"
 )
 
 // A member that hangs, or that the others have left behind, keeps the watch open
 // but sends nothing, and a stuck connection looks the same. So on each beat the
 // replica catches up with what a majority knows, within beatTimeout: this watch
-// or the next one learns of a revoked token within a second.
+// or the next one learns of a revoked token within a second. A question does not
+// wait for the next beat, but causes one.
 const (
 	beat        = 250 * time.Millisecond
 	beatTimeout = 500 * time.Millisecond
 	quiet       = 100 * time.Millisecond // how long the watch may take to deliver what is known
+	pause       = 10 * time.Millisecond  // between one beat and the next, however many questions wait
 )
 
 // header is part of each answer of etcd.
@@ -84,17 +85,25 @@ func (s *Store) isLost() bool {
 func (s *Store) setRevision(at header) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.reached(at)
+}
+
+// reached is setRevision for a caller that has the lock.
+func (s *Store) reached(at header) {
 	s.at = at
 	maps.DeleteFunc(s.revoked, func(_ tokens.Key, revision int64) bool { return revision <= at.Revision })
+	s.wake()
+}
+
+// wake wakes whoever waits for the memory. The caller has the lock.
+func (s *Store) wake() {
 	close(s.moved)
 	s.moved = make(chan struct{})
 }
 
 // keep puts a token into the memory, unless this replica has revoked it in the
-// meantime.
+// meantime. The caller has the lock.
 func (s *Store) keep(key tokens.Key, record *tokens.Record) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if _, revoked := s.revoked[key]; !revoked {
 		s.memory.Put(context.Background(), key, record)
 	}
@@ -125,11 +134,7 @@ func (s *Store) follow(ctx context.Context, endpoint string, watched func()) err
 	defer func() { cancel(nil); <-beating }()
 	go func() {
 		defer close(beating)
-		background.Every(ctx, beat, func() {
-			if err := s.catchUp(ctx, endpoint); err != nil {
-				cancel(err)
-			}
-		})
+		cancel(s.keepFresh(ctx, endpoint))
 	}()
 	err := s.watch(ctx, endpoint, watched)
 	if cause := context.Cause(ctx); cause != nil {
@@ -138,11 +143,35 @@ func (s *Store) follow(ctx context.Context, endpoint string, watched func()) err
 	return err
 }
 
+// keepFresh catches up on each beat, and at once if somebody asks, until that
+// fails or ctx ends.
+func (s *Store) keepFresh(ctx context.Context, endpoint string) error {
+	tick := time.NewTicker(beat)
+	defer tick.Stop()
+	for {
+		if err := s.catchUp(ctx, endpoint); err != nil {
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		select {
+		case <-tick.C:
+		case <-s.asked:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
 // setFresh notes that the memory has everything that etcd had committed by then.
 func (s *Store) setFresh(at time.Time) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.fresh = at
-	s.mu.Unlock()
+	s.wake()
 }
 
 // catchUp returns nil once the watch has delivered everything that the cluster
@@ -266,7 +295,9 @@ func (s *Store) list(ctx context.Context, endpoint string) error {
 	// All at once, and only now: tokens that others have revoked since the first
 	// page are live in this list, until the watch says otherwise.
 	for key, record := range listed {
+		s.mu.Lock()
 		s.keep(key, record)
+		s.mu.Unlock()
 	}
 	s.memory.Retain(func(key tokens.Key) bool { return listed[key] != nil })
 	s.setRevision(at)
@@ -293,15 +324,12 @@ func (s *Store) watch(ctx context.Context, endpoint string, watched func()) erro
 	for {
 		var message struct {
 			Result struct {
-				Header          header `json:"header"`
-				Created         bool   `json:"created"`
-				Canceled        bool   `json:"canceled"`
-				CancelReason    string `json:"cancel_reason"`
-				CompactRevision int64  `json:"compact_revision,string"`
-				Events          []struct {
-					Type string   `json:"type"`
-					KV   keyValue `json:"kv"`
-				} `json:"events"`
+				Header          header  `json:"header"`
+				Created         bool    `json:"created"`
+				Canceled        bool    `json:"canceled"`
+				CancelReason    string  `json:"cancel_reason"`
+				CompactRevision int64   `json:"compact_revision,string"`
+				Events          []event `json:"events"`
 			} `json:"result"`
 			Error *struct {
 				Message string `json:"message"`
@@ -327,17 +355,54 @@ func (s *Store) watch(ctx context.Context, endpoint string, watched func()) erro
 			s.setRevision(result.Header)
 			continue
 		}
-		for _, event := range result.Events {
-			if event.KV.ModRevision <= s.at.Revision {
-				continue
-			}
-			if key, record := s.parse(event.KV); record != nil && event.Type != "DELETE" {
-				s.keep(key, record)
-			} else if key, ok := s.parseKey(event.KV.Key); ok { // deleted, or a tombstone
-				s.memory.Delete(ctx, key)
-			}
+		s.apply(result.Header.ClusterID, result.Events)
+	}
+}
+
+// event is a change of a key.
+type event struct {
+	Type string   `json:"type"`
+	KV   keyValue `json:"kv"`
+}
+
+// apply changes the memory and its revision in one step, so that committed never
+// sees one without the other.
+func (s *Store) apply(cluster string, events []event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, event := range events {
+		if event.KV.ModRevision <= s.at.Revision {
+			continue
 		}
-		// Not the header's revision, which may be ahead of this watch.
-		s.setRevision(header{result.Header.ClusterID, result.Events[len(result.Events)-1].KV.ModRevision})
+		if key, record := s.parse(event.KV); record != nil && event.Type != "DELETE" {
+			s.keep(key, record)
+		} else if key, ok := s.parseKey(event.KV.Key); ok { // deleted, or a tombstone
+			s.memory.Delete(context.Background(), key)
+		}
+	}
+	// Not the header's revision, which may be ahead of this watch.
+	s.reached(header{cluster, events[len(events)-1].KV.ModRevision})
+}
+
+// keyValue is a key and its value, as etcd sends them.
+type keyValue struct {
+	Key         []byte `json:"key"`
+	Value       []byte `json:"value"`
+	ModRevision int64  `json:"mod_revision,string"`
+}
+
+// record returns the record in the value, or nil if there is none, as in a
+// tombstone.
+func (kv keyValue) record() *tokens.Record {
+	var v value
+	if json.Unmarshal(kv.Value, &v) != nil || v.Username == "" || len(v.Credential) != len(tokens.Credential{}) {
+		return nil
+	}
+	return &tokens.Record{
+		Username:   tokens.Share(v.Username),
+		Scope:      tokens.Share(v.Scope),
+		Issued:     v.Issued,
+		Expires:    v.Expires,
+		Credential: tokens.Credential(v.Credential),
 	}
 }
