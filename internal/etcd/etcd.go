@@ -189,7 +189,7 @@ func (s *Store) Put(ctx context.Context, key tokens.Key, record *tokens.Record) 
 func (s *Store) put(ctx context.Context, key tokens.Key, value []byte, lease int64) (at header, err error) {
 	name := s.keyOf(key)
 	var answer transaction
-	err = s.gateway.ask(ctx, "/v3/kv/txn", map[string]any{
+	_, err = s.gateway.ask(ctx, "/v3/kv/txn", map[string]any{
 		"compare": []any{map[string]any{"key": name, "target": "VERSION", "result": "EQUAL", "version": 0}},
 		"success": []any{map[string]any{"request_put": map[string]any{"key": name, "value": value, "lease": lease}}},
 		"failure": []any{map[string]any{"request_range": map[string]any{"key": name}}},
@@ -234,7 +234,7 @@ var tombstone = []byte(`{"username":"-","iat":0,"exp":0}`)
 func (s *Store) Delete(ctx context.Context, key tokens.Key) error {
 	name := s.keyOf(key)
 	var answer transaction
-	err := s.gateway.ask(ctx, "/v3/kv/txn", map[string]any{
+	_, err := s.gateway.ask(ctx, "/v3/kv/txn", map[string]any{
 		"compare": []any{
 			map[string]any{"key": name, "target": "VERSION", "result": "GREATER", "version": 0},
 			map[string]any{"key": name, "target": "VALUE", "result": "NOT_EQUAL", "value": tombstone},
@@ -351,11 +351,12 @@ func (s *Store) parseKey(name []byte) (key tokens.Key, ok bool) {
 // # Leases
 
 // lease is an etcd lease for all tokens of one lifetime that are issued before
-// until: a lease for each would cost a login a second commit.
+// until: a lease for each would cost a login a second commit. From renew on, the
+// next one is asked for, while this one still serves.
 type lease struct {
-	id       int64
-	lifetime time.Duration
-	until    time.Time
+	id           int64
+	lifetime     time.Duration
+	renew, until time.Time
 }
 
 // grant is a request for a lease, shared by all who need one.
@@ -367,12 +368,14 @@ type grant struct {
 }
 
 // leaseFor returns a lease that lasts for a lifetime from now, and at most a
-// thirtieth of it longer.
+// thirtieth of it and some seconds longer.
 func (s *Store) leaseFor(ctx context.Context, lifetime time.Duration) (int64, error) {
 	s.leaseMu.Lock()
-	if s.lease.lifetime == lifetime && time.Now().Before(s.lease.until) {
-		defer s.leaseMu.Unlock()
-		return s.lease.id, nil
+	current, now := s.lease, time.Now()
+	usable := current.lifetime == lifetime && now.Before(current.until)
+	if usable && now.Before(current.renew) {
+		s.leaseMu.Unlock()
+		return current.id, nil
 	}
 	g := s.granting
 	if g == nil || g.lifetime != lifetime {
@@ -381,6 +384,9 @@ func (s *Store) leaseFor(ctx context.Context, lifetime time.Duration) (int64, er
 		go s.grant(g)
 	}
 	s.leaseMu.Unlock()
+	if usable {
+		return current.id, nil
+	}
 	select {
 	case <-g.done:
 		return g.lease.id, g.err
@@ -397,9 +403,19 @@ func (s *Store) grant(g *grant) {
 		ID int64 `json:"ID,string"`
 	}
 	// Some callers join while the answer is pending, for patience at most.
-	seconds := int64((g.lifetime + shared + patience + time.Second - 1) / time.Second)
-	g.err = s.gateway.ask(context.Background(), "/v3/lease/grant", map[string]any{"TTL": seconds}, &answer)
-	g.lease = lease{answer.ID, g.lifetime, now.Add(shared)}
+	renew := now.Add(shared)
+	until := renew.Add(patience) // for as long as the next one may take
+	seconds := int64((until.Sub(now) + g.lifetime + patience + time.Second - 1) / time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	// Each copy of a grant would leave a lease in etcd. So only one is sent, to the
+	// member that has just answered a read.
+	read := map[string]any{"key": []byte(s.prefix)}
+	endpoint, err := s.gateway.ask(ctx, "/v3/kv/range", read, &struct{}{})
+	if g.err = err; err == nil {
+		g.err = s.gateway.call(ctx, endpoint, "/v3/lease/grant", map[string]any{"TTL": seconds}, &answer)
+	}
+	g.lease = lease{answer.ID, g.lifetime, renew, until}
 	s.leaseMu.Lock()
 	if g.err == nil {
 		s.lease = g.lease

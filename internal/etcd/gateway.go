@@ -26,6 +26,11 @@ const (
 	hedge    = 300 * time.Millisecond
 )
 
+// mostBytes is how much of one answer of etcd is read, or of one message of a watch.
+const mostBytes = 16 << 20
+
+var errTooLarge = fmt.Errorf("an answer of etcd is larger than %d MiB", mostBytes>>20)
+
 // gateway speaks etcd's HTTP/JSON gateway (https://etcd.io/docs/v3.4/dev-guide/api_grpc_gateway/).
 type gateway struct {
 	endpoints []string // http://host:port
@@ -35,7 +40,8 @@ type gateway struct {
 	loadTLS   func(context.Context) (*tls.Config, error)
 	log       *slog.Logger
 
-	current atomic.Int64 // the endpoint to ask, modulo their number
+	current  atomic.Int64 // the endpoint to ask, modulo their number
+	answered atomic.Pointer[answered]
 
 	mu    sync.Mutex
 	token string // of the user
@@ -43,6 +49,12 @@ type gateway struct {
 	tlsMu  sync.Mutex
 	tls    *tls.Config // from the last files that were valid
 	broken string      // the error of the current files, if they are not
+}
+
+// answered says when the last call began that was answered, and by whom.
+type answered struct {
+	endpoint string
+	began    time.Time
 }
 
 // newGateway reads the endpoints and files of the configuration; its errors name
@@ -149,74 +161,102 @@ func permanent(err error) bool {
 		errors.As(err, &alert) && alert.Op == "remote error" // a TLS alert
 }
 
-// ask calls endpoints until one answers. If an answer is late, it also calls the
-// next one, without giving up the first: a member that waits for a lost leader
-// does not say so, and every request here may be carried out twice. The error is
-// the last one's.
-func (g *gateway) ask(ctx context.Context, path string, in, out any) error {
+// ask calls one endpoint and, if that fails or its answer is late, others: at most
+// as many as there are. It does not give up the calls that are late: a member that
+// waits for a lost leader does not say so, and every request here may be carried
+// out twice. It returns the endpoint that answered, or the last one's error.
+//
+// It calls a majority without delay, as one of them answers if any member does. But
+// what members were sent while the leader was lost, is lost too. So the remaining
+// calls wait until etcd has answered a later one, and go to whoever did.
+func (g *gateway) ask(ctx context.Context, path string, in, out any) (endpoint string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	type result struct {
-		answer json.RawMessage
-		err    error
+		endpoint string
+		answer   json.RawMessage
+		err      error
 	}
-	results := make(chan result)
-	var called int64
-	first := g.current.Load()
-	call := func() {
-		at := first + called
-		g.current.CompareAndSwap(at-1, at) // the previous one has failed, or is slow
+	results := make(chan result, len(g.endpoints))
+	called, failed, first := 0, 0, g.current.Load()
+	var last time.Time // when the last call began
+	call := func(endpoint string) {
 		called++
+		last = time.Now()
 		go func() {
-			var r result
-			r.err = g.call(ctx, g.endpoints[at%int64(len(g.endpoints))], path, in, &r.answer)
-			select {
-			case results <- r:
-			case <-ctx.Done():
-			}
+			r := result{endpoint: endpoint}
+			r.err = g.call(ctx, endpoint, path, in, &r.answer)
+			results <- r
 		}()
 	}
-	call()
+	next := func() string {
+		at := first + int64(called)
+		g.current.CompareAndSwap(at-1, at) // the previous one has failed, or is slow
+		return g.endpoints[at%int64(len(g.endpoints))]
+	}
+	call(next())
 	late := time.NewTicker(hedge)
 	defer late.Stop()
-	err := error(context.DeadlineExceeded)
-	for {
+	err = context.DeadlineExceeded
+	for failed < len(g.endpoints) {
 		select {
 		case r := <-results:
 			if r.err == nil {
-				return json.Unmarshal(r.answer, out)
+				return r.endpoint, json.Unmarshal(r.answer, out)
 			}
 			if err = r.err; permanent(err) {
-				return err
+				return "", err
 			}
-			if called < int64(len(g.endpoints)) {
-				call()
-			}
+			failed++
 		case <-late.C:
-			call()
 		case <-ctx.Done():
-			return err
+			return "", err
+		}
+		switch later := g.answered.Load(); {
+		case called == len(g.endpoints):
+		case called <= len(g.endpoints)/2:
+			call(next())
+		case later != nil && later.began.After(last):
+			call(later.endpoint)
 		}
 	}
+	return "", err
 }
 
 // call makes one call to one endpoint.
 func (g *gateway) call(ctx context.Context, endpoint, path string, in, out any) error {
-	response, err := g.open(ctx, endpoint, path, in)
+	began := time.Now()
+	body, err := g.open(ctx, endpoint, path, in)
 	if err != nil {
 		return err
 	}
-	defer response.Body.Close()
-	if err := json.NewDecoder(response.Body).Decode(out); err != nil {
+	defer body.Close()
+	if err := json.NewDecoder(body).Decode(out); err != nil {
 		return err
 	}
-	_, err = io.Copy(io.Discard, response.Body) // so that the connection can be reused
+	g.answered.Store(&answered{endpoint, began})
+	_, err = io.Copy(io.Discard, body) // so that the connection can be reused
 	return err
+}
+
+// body is an answer of etcd, of which left bytes may be read.
+type body struct {
+	io.ReadCloser
+	left int
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, errTooLarge
+	}
+	n, err := b.ReadCloser.Read(p[:min(len(p), b.left)])
+	b.left -= n
+	return n, err
 }
 
 // open makes a call whose answer is a stream. It renews a user's token that etcd
 // no longer knows, after a restart of etcd say.
-func (g *gateway) open(ctx context.Context, endpoint, path string, in any) (*http.Response, error) {
+func (g *gateway) open(ctx context.Context, endpoint, path string, in any) (*body, error) {
 	if g.user == "" {
 		return g.post(ctx, endpoint, path, "", in)
 	}
@@ -224,14 +264,14 @@ func (g *gateway) open(ctx context.Context, endpoint, path string, in any) (*htt
 	if err != nil {
 		return nil, err
 	}
-	response, err := g.post(ctx, endpoint, path, token, in)
+	answer, err := g.post(ctx, endpoint, path, token, in)
 	if api := (*apiError)(nil); errors.As(err, &api) && strings.Contains(api.Message, "auth") {
 		if token, err = g.authenticate(ctx, endpoint, token); err != nil {
 			return nil, err
 		}
 		return g.post(ctx, endpoint, path, token, in)
 	}
-	return response, err
+	return answer, err
 }
 
 // authenticate returns a token for the user, other than stale.
@@ -247,27 +287,28 @@ func (g *gateway) authenticate(ctx context.Context, endpoint, stale string) (str
 	if err != nil {
 		return "", err
 	}
-	response, err := g.post(ctx, endpoint, "/v3/auth/authenticate", "", map[string]string{"name": g.user, "password": password})
+	login := map[string]string{"name": g.user, "password": password}
+	body, err := g.post(ctx, endpoint, "/v3/auth/authenticate", "", login)
 	if err != nil {
 		return "", err
 	}
-	defer response.Body.Close()
+	defer body.Close()
 	var answer struct {
 		Token string `json:"token"`
 	}
-	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil {
+	if err := json.NewDecoder(body).Decode(&answer); err != nil {
 		return "", err
 	}
 	g.token = answer.Token
 	return g.token, nil
 }
 
-func (g *gateway) post(ctx context.Context, endpoint, path, token string, in any) (*http.Response, error) {
-	body, err := json.Marshal(in)
+func (g *gateway) post(ctx context.Context, endpoint, path, token string, in any) (*body, error) {
+	text, err := json.Marshal(in)
 	if err != nil {
 		return nil, err
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint+path, bytes.NewReader(body))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint+path, bytes.NewReader(text))
 	if err != nil {
 		return nil, err
 	}
@@ -285,5 +326,5 @@ func (g *gateway) post(ctx context.Context, endpoint, path, token string, in any
 		json.NewDecoder(io.LimitReader(response.Body, 64<<10)).Decode(failed) // if this fails, the status says enough
 		return nil, failed
 	}
-	return response, nil
+	return &body{response.Body, mostBytes}, nil
 }

@@ -263,7 +263,7 @@ func (s *Store) end() []byte {
 
 // list fills the memory with what etcd holds at one revision, page by page.
 func (s *Store) list(ctx context.Context, endpoint string) error {
-	const page = 10_000
+	page := 10_000
 	listed := make(map[tokens.Key]*tokens.Record)
 	start, at := []byte(s.prefix), header{}
 	for {
@@ -276,6 +276,10 @@ func (s *Store) list(ctx context.Context, endpoint string) error {
 		err := s.gateway.call(within, endpoint, "/v3/kv/range",
 			map[string]any{"key": start, "range_end": s.end(), "limit": page, "revision": at.Revision}, &answer)
 		cancel()
+		if errors.Is(err, errTooLarge) && page > 1 {
+			page /= 10
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("list: %w", err)
 		}
@@ -319,9 +323,10 @@ func (s *Store) watch(ctx context.Context, endpoint string, watched func()) erro
 	if err != nil {
 		return err
 	}
-	defer stream.Body.Close()
-	messages := json.NewDecoder(stream.Body)
+	defer stream.Close()
+	messages := json.NewDecoder(stream)
 	for {
+		stream.left = mostBytes
 		var message struct {
 			Result struct {
 				Header          header  `json:"header"`
