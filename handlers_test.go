@@ -1166,7 +1166,7 @@ func TestNobodyCostsAsMuch(t *testing.T) {
 	}
 }
 
-func noEnv(string) string { return "" }
+var noEnv []string
 
 // onlyFirst matches a log with only its first line, or none.
 var onlyFirst = regexp.MustCompile(`^(\S+ level=INFO msg=starting .*\n)?$`)
@@ -1202,10 +1202,16 @@ func TestFlags(t *testing.T) {
 		{"origin without a scheme", "", "OAUTH2_CORS_ORIGINS=a.example", `invalid value "a.example" for OAUTH2_CORS_ORIGINS: "a.example" is not an origin such as https://app.example.com`},
 		{"docs assets missing", "-docs-assets " + dir, "", "-docs-assets: open " + dir + "/swagger-ui-bundle.js: no such file or directory"},
 		{"etcd's certificate alone", "-etcd https://127.0.0.1:1 -etcd-cert a", "", "-etcd-cert and -etcd-key go together: give both or neither"},
-		{"etcd's user and no etcd", "", "OAUTH2_ETCD_USER=a", "-etcd-ca, -etcd-cert or OAUTH2_ETCD_USER is set, but -etcd is not"},
+		{"etcd's user and no etcd", "", "OAUTH2_ETCD_USER=a",
+			"-etcd-ca, -etcd-cert or OAUTH2_ETCD_USER is set, but -etcd is not"},
 		{"etcd's prefix and no etcd", "-etcd-prefix /a/", "", "-etcd-prefix is set, but -etcd is not"},
 		{"etcd's password file and no user", "-etcd http://127.0.0.1:1", "OAUTH2_ETCD_PASSWORD_FILE=a", "OAUTH2_ETCD_PASSWORD or OAUTH2_ETCD_PASSWORD_FILE is set, but OAUTH2_ETCD_USER is not"},
-		{"etcd's prefix empty", "-etcd http://127.0.0.1:1 -etcd-prefix=", "", "-etcd-prefix must not be empty"},
+		{"etcd's password and no user", "-etcd http://127.0.0.1:1", "OAUTH2_ETCD_PASSWORD=a",
+			"OAUTH2_ETCD_PASSWORD or OAUTH2_ETCD_PASSWORD_FILE is set, but OAUTH2_ETCD_USER is not"},
+		{"etcd's user and no password", "-etcd http://127.0.0.1:1", "OAUTH2_ETCD_USER=a OAUTH2_ETCD_PASSWORD=",
+			"OAUTH2_ETCD_USER is set, but neither OAUTH2_ETCD_PASSWORD nor OAUTH2_ETCD_PASSWORD_FILE is"},
+		{"a password for an etcd that is not given", "", "OAUTH2_ETCD_PASSWORD=a",
+			"OAUTH2_ETCD_PASSWORD or OAUTH2_ETCD_PASSWORD_FILE is set, but OAUTH2_ETCD_USER is not"},
 		{"etcd no URL", "-addr 127.0.0.1:0", "OAUTH2_ETCD=localhost:2379", "-etcd: endpoint 1 is not of the form http://host:2379"},
 		{"etcd's password on the command line", "-etcd-password a", "", "unknown flag -etcd-password: set OAUTH2_ETCD_PASSWORD in the environment instead"},
 		{"tokens in a file and in etcd", "-etcd http://127.0.0.1:1", "OAUTH2_TOKENS_FILE=tokens", "-tokens-file and -etcd cannot be used together"},
@@ -1225,17 +1231,16 @@ func TestFlags(t *testing.T) {
 		{"key of the certificate garbage", "-addr 127.0.0.1:0 -tls-cert " + cert + " -tls-key " + garbage, "", "-tls-cert " + cert + " and -tls-key " + garbage + ": tls: failed to find any PEM data"},
 		{"healthcheck, nobody there", "healthcheck -addr 127.0.0.1:1", "", "not healthy: "},
 		{"healthcheck, bad flag", "healthcheck -nope", "", "unknown flag -nope (-h lists the flags)"},
+		{"a misspelled variable", "", "OAUTH2_USER=/etc/users.json",
+			"unknown environment variable OAUTH2_USER, did you mean OAUTH2_USERS? If not, unset it, or set OAUTH2_USERS too"},
+		{"a misspelled variable, healthcheck", "healthcheck", "OAUTH2_ADRR=:8000",
+			"unknown environment variable OAUTH2_ADRR, did you mean OAUTH2_ADDR?"},
+		{"oauth2-proxy's variable", "-addr nowhere", "OAUTH2_PROXY_TLS_CERT_FILE=a", "-addr: listen tcp: address nowhere"},
 		{"help", "-h", "", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			getenv := func(name string) string {
-				if value, ok := strings.CutPrefix(tt.env, name+"="); ok {
-					return value
-				}
-				return ""
-			}
 			var stderr syncBuffer
-			err := run(t.Context(), strings.Fields(tt.args), getenv, &stderr)
+			err := run(t.Context(), strings.Fields(tt.args), strings.Fields(tt.env), &stderr)
 			if tt.err == "" {
 				if err != nil || !strings.Contains(stderr.String(), "-token-ttl duration") {
 					t.Errorf("error %v, help %s", err, &stderr)
@@ -1246,6 +1251,85 @@ func TestFlags(t *testing.T) {
 				t.Errorf("error %v, want %s; logged %q", err, tt.err, &stderr)
 			}
 		})
+	}
+}
+
+// TestEmptySettings gives each setting as an empty text, as a flag and in the
+// environment, where compose puts one for a variable that is not set. It is
+// refused if going without the setting is less safe or less durable.
+func TestEmptySettings(t *testing.T) {
+	const refused, accepted = "refused", "accepted"
+	decided := map[string]string{
+		"addr":                      refused, // every interface, on any port
+		"users":                     refused, // the tutorial's users
+		"tls-cert":                  refused,
+		"tls-key":                   refused,
+		"tokens-file":               refused,
+		"etcd":                      refused,
+		"etcd-prefix":               refused, // another service's tokens
+		"etcd-ca":                   refused, // any public authority
+		"etcd-cert":                 refused,
+		"etcd-key":                  refused,
+		"token-ttl":                 refused, // it may be longer than was meant
+		"max-failures":              refused, // it may be more than was meant
+		"docs":                      refused, // they may have been meant to be off
+		"docs-assets":               refused, // from the CDN
+		"shutdown-delay":            refused, // requests are lost
+		"trusted-proxies":           accepted,
+		"cors-origins":              accepted,
+		"metrics-addr":              accepted,
+		"log-format":                accepted,
+		"OAUTH2_ETCD_USER":          accepted, // etcd refuses who does not log in
+		"OAUTH2_ETCD_PASSWORD":      accepted,
+		"OAUTH2_ETCD_PASSWORD_FILE": accepted,
+	}
+	var help syncBuffer
+	if err := run(t.Context(), []string{"-h"}, noEnv, &help); err != nil {
+		t.Fatal(err)
+	}
+	var settings []string
+	for _, found := range regexp.MustCompile(`(?m)^  -([a-z-]+)|(OAUTH2_ETCD_[A-Z_]+)`).FindAllStringSubmatch(help.String(), -1) {
+		settings = append(settings, found[1]+found[2])
+	}
+	for name := range decided {
+		if !slices.Contains(settings, name) {
+			t.Errorf("there is no setting %s", name)
+		}
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	stop() // so that nothing serves
+	for _, name := range settings {
+		twin := name
+		if !strings.HasPrefix(name, "OAUTH2_") {
+			twin = "OAUTH2_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+		}
+		for _, way := range []struct{ name, args, env string }{
+			{"-" + name, "-" + name + "=", ""},
+			{twin, "", twin + "="},
+		} {
+			if way.name == "-"+twin {
+				continue // it has no flag
+			}
+			// Whatever passes ends at an address that is no address.
+			err := run(ctx, strings.Fields(way.args), []string{way.env, "OAUTH2_ADDR=nowhere"}, io.Discard)
+			if err == nil {
+				t.Errorf("%s: it listens on some port", way.name)
+				continue
+			}
+			said := accepted
+			if !strings.HasPrefix(err.Error(), "-addr: listen tcp: address nowhere") {
+				said = refused
+			}
+			if said != decided[name] {
+				t.Errorf("%s is %s when it is empty, want %q (%v)", way.name, said, decided[name], err)
+			}
+			empty := strings.HasPrefix(err.Error(), way.name+" is empty: ") ||
+				strings.HasPrefix(err.Error(), `invalid value "" for `) && strings.Contains(err.Error(), way.name+": ") ||
+				strings.HasPrefix(err.Error(), `invalid boolean value "" for `+way.name)
+			if said == refused && !empty {
+				t.Errorf("the error does not say that %s is empty: %v", way.name, err)
+			}
+		}
 	}
 }
 
@@ -1699,10 +1783,11 @@ func TestRunWithoutDocs(t *testing.T) {
 
 // TestRunJSON wants a log in JSON, from the first line to the last.
 func TestRunJSON(t *testing.T) {
-	t.Setenv("OAUTH2_USER", "hunter2")
 	ctx, stop := context.WithCancel(t.Context())
 	log, done := &syncBuffer{}, make(chan error, 1)
-	go func() { done <- run(ctx, []string{"-addr", "127.0.0.1:0", "-log-format", "json"}, noEnv, log) }()
+	go func() {
+		done <- run(ctx, []string{"-addr", "127.0.0.1:0", "-log-format", "json"}, []string{"OAUTH2_PORT=hunter2"}, log)
+	}()
 	s := &started{log: log, stop: stop, done: done}
 	s.waitFor(t, `"msg":"listening"`)
 	stop()
@@ -1716,7 +1801,7 @@ func TestRunJSON(t *testing.T) {
 			t.Errorf("%s: %v", line, err)
 		}
 	}
-	if !strings.Contains(lines[1], `"level":"WARN","msg":"unknown environment variable","name":"OAUTH2_USER","meant":"OAUTH2_USERS"}`) || strings.Contains(log.String(), "hunter2") {
+	if !strings.Contains(lines[1], `"level":"WARN","msg":"unknown environment variable","name":"OAUTH2_PORT"}`) || strings.Contains(log.String(), "hunter2") {
 		t.Errorf("the variable is not in the log:\n%s", log)
 	}
 }

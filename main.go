@@ -124,8 +124,8 @@ type config struct {
 // parseConfig reads the flags and, for those not given, their variables in the
 // environment: OAUTH2_TOKEN_TTL for -token-ttl. If -h is given, it writes the
 // usage to help and returns flag.ErrHelp.
-func parseConfig(args []string, getenv func(string) string, help io.Writer) (config, error) {
-	cfg := config{env: envflag.Env{Prefix: "OAUTH2_", Getenv: getenv}}
+func parseConfig(args, environ []string, help io.Writer) (config, error) {
+	cfg := config{env: envflag.Env{Prefix: "OAUTH2_", Others: "OAUTH2_PROXY_", Environ: environ}} // oauth2-proxy's
 	flags := flag.NewFlagSet("simple-oauth2", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // main prints an error, in one line
 	cfg.listen.Flags(flags)
@@ -156,12 +156,12 @@ func parseConfig(args []string, getenv func(string) string, help io.Writer) (con
 
 // run is the program: it serves with the settings in args and the environment
 // until ctx ends. It returns nil once the in-flight requests are answered.
-func run(ctx context.Context, args []string, getenv func(string) string, stderr io.Writer) error {
+func run(ctx context.Context, args, environ []string, stderr io.Writer) error {
 	onlyAsk := len(args) > 0 && args[0] == "healthcheck"
 	if onlyAsk {
 		args = args[1:]
 	}
-	cfg, err := parseConfig(args, getenv, stderr)
+	cfg, err := parseConfig(args, environ, stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		return nil
 	}
@@ -208,7 +208,7 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 	}
 	defer server.Close()
 	log.Info("starting", version.Attr(), "url", server.URL(), cfg.docs.Attr(server.URL()))
-	cfg.env.Warn(log, os.Environ())
+	cfg.env.Warn(log)
 	files := watch.New(log)
 	if err := files.Add(ctx, "certificate", server.Pair.Load, cfg.listen.Cert, cfg.listen.Key); err != nil {
 		return err
@@ -262,7 +262,7 @@ func main() {
 	default:
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		context.AfterFunc(ctx, stop) // a second signal ends the program at once
-		err = run(ctx, os.Args[1:], os.Getenv, os.Stderr)
+		err = run(ctx, os.Args[1:], os.Environ(), os.Stderr)
 	}
 	if err != nil {
 		logs.Exit(err)

@@ -14,10 +14,14 @@ import (
 // Proxies are the addresses whose X-Forwarded-For is trusted.
 type Proxies []netip.Prefix
 
-// Set reads addresses and CIDR ranges separated by commas, as a [flag.Value]. Its
-// error names the malformed one.
+// Set reads addresses and CIDR ranges separated by commas, as a [flag.Value]. An
+// empty list trusts nobody. Its error names the malformed one.
 func (p *Proxies) Set(list string) error {
 	var read Proxies
+	if list == "" {
+		*p = nil
+		return nil
+	}
 	for _, item := range strings.Split(list, ",") {
 		item = strings.TrimSpace(item)
 		prefix, err := netip.ParsePrefix(item)

@@ -21,11 +21,15 @@ import (
 // is any origin, but without credentials.
 type Origins []string
 
-// Set reads origins separated by commas, as a [flag.Value]. Each must be written
-// as a browser sends it, since origins are compared byte by byte. The error names
-// the one that is not.
+// Set reads origins separated by commas, as a [flag.Value]. An empty list allows
+// none. Each must be written as a browser sends it, since origins are compared byte
+// by byte. The error names the one that is not.
 func (o *Origins) Set(list string) error {
 	var read Origins
+	if list == "" {
+		*o = nil
+		return nil
+	}
 	for _, origin := range strings.Split(list, ",") {
 		origin = strings.TrimSpace(origin)
 		if origin != "*" {

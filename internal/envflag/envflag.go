@@ -1,35 +1,67 @@
 // Package envflag lets each flag of a program be set by a variable in the
-// environment, its twin, and warns of variables that look like one but are not.
+// environment, its twin. A setting that is empty or misspelled must not mean its
+// default without a word: that may be less safe than what was meant.
+//
+// A flag of type string must not be empty, whether it is given or its twin is set;
+// leaving it out is the way to its default. Any other flag decides for itself what
+// it makes of an empty text. So one whose default is the safe way takes it for
+// nothing, and an unset variable in a compose file does no harm.
+//
+// A variable that is not read, but is like one that is and that nobody set, is an
+// error. If the other is set as well, or there is none like it, a warning will do:
+// it may belong to another program.
 package envflag
 
 import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"slices"
 	"strings"
 )
 
-// Env is the environment. Getenv is [os.Getenv], and the names of the twins
-// begin with Prefix.
+// Env is the environment. The names of the twins begin with Prefix. Names that
+// begin with Others, if it is not empty, belong to another program. Environ is
+// like [os.Environ].
 type Env struct {
-	Prefix string
-	Getenv func(string) string
+	Prefix  string
+	Others  string
+	Environ []string
 
-	known []string // the names that are read
+	known []string        // the names that are read
+	set   map[string]bool // those of them that are set, or whose flag is given
 }
 
 // Get returns the value of a variable that is no flag's twin, or "".
 func (e *Env) Get(name string) string {
+	value, _ := e.lookup(name)
+	return value
+}
+
+func (e *Env) lookup(name string) (value string, set bool) {
 	e.known = append(e.known, name)
-	return e.Getenv(name)
+	for _, pair := range e.Environ {
+		if value, set = strings.CutPrefix(pair, name+"="); set {
+			e.count(name)
+			return value, true
+		}
+	}
+	return "", false
+}
+
+func (e *Env) count(name string) {
+	if e.set == nil {
+		e.set = make(map[string]bool)
+	}
+	e.set[name] = true
 }
 
 // Parse parses args and then, for each flag that is not among them, its twin in
 // the environment: the prefix and the flag's name in capitals, APP_TOKEN_TTL for
-// -token-ttl. An empty twin counts as unset, and a given flag overrides its twin.
-// An argument after the flags is an error. An error is one line that names the
-// flag or the variable.
+// -token-ttl. A given flag overrides its twin. An argument after the flags is an
+// error, and so is an empty or misspelled setting. An error is one line that names
+// the flag or the variable.
 func (e *Env) Parse(flags *flag.FlagSet, args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return e.unknownFlag(flags, err)
@@ -37,20 +69,67 @@ func (e *Env) Parse(flags *flag.FlagSet, args []string) error {
 	if n := flags.NArg(); n > 0 {
 		return unknownArgument(flags, args[:len(args)-n])
 	}
-	given := make(map[string]bool)
-	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	var first error
+	given := make(map[string]bool)
+	flags.Visit(func(f *flag.Flag) {
+		given[f.Name] = true
+		if first == nil && isEmpty(f) {
+			first = fmt.Errorf("-%s is empty: give it a value, or leave it out", f.Name)
+		}
+	})
 	flags.VisitAll(func(f *flag.Flag) {
 		name := e.twin(f.Name)
-		value := e.Get(name)
-		if value == "" || given[f.Name] || first != nil {
+		value, set := e.lookup(name)
+		if given[f.Name] {
+			e.count(name)
+		}
+		if !set || given[f.Name] || first != nil {
 			return
 		}
 		if err := flags.Set(f.Name, value); err != nil {
 			first = fmt.Errorf("invalid value %q for %s: %w", value, name, err)
+		} else if isEmpty(f) {
+			first = fmt.Errorf("%s is empty: give it a value, or unset it", name)
 		}
 	})
+	if first == nil {
+		first = e.misspelled()
+	}
 	return first
+}
+
+// isEmpty says whether a flag is of type string and empty.
+func isEmpty(f *flag.Flag) bool {
+	getter, ok := f.Value.(flag.Getter)
+	return ok && getter.Get() == ""
+}
+
+// serviceLink matches a variable that Kubernetes sets in each pod for a Service of
+// its namespace. Whoever names a Service must not keep a program from starting.
+var serviceLink = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)$`)
+
+// misspelled is the error for a variable that is not read but was probably meant
+// for one that is.
+func (e *Env) misspelled() error {
+	for _, name := range e.unknown() {
+		if meant := e.nearest(name, e.known); meant != "" && !e.set[meant] && !serviceLink.MatchString(name) {
+			return fmt.Errorf("unknown environment variable %s, did you mean %s? If not, unset it, or set %[2]s too",
+				name, meant)
+		}
+	}
+	return nil
+}
+
+// unknown returns the names that begin with the prefix but are not read.
+func (e *Env) unknown() (names []string) {
+	for _, pair := range e.Environ {
+		name, _, _ := strings.Cut(pair, "=")
+		others := e.Others != "" && strings.HasPrefix(name, e.Others)
+		if strings.HasPrefix(strings.ToUpper(name), e.Prefix) && !others && !slices.Contains(e.known, name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 func (e *Env) twin(flag string) string {
@@ -90,15 +169,10 @@ func unknownArgument(flags *flag.FlagSet, before []string) error {
 	return fmt.Errorf("unknown argument %q %s", flags.Arg(0), hint)
 }
 
-// Warn warns, after Parse, of each variable in environ whose name begins with the
-// prefix but is not read, and says which one was probably meant. It logs no
-// values: they may be secrets.
-func (e *Env) Warn(log *slog.Logger, environ []string) {
-	for _, pair := range environ {
-		name, _, _ := strings.Cut(pair, "=")
-		if !strings.HasPrefix(strings.ToUpper(name), e.Prefix) || slices.Contains(e.known, name) {
-			continue
-		}
+// Warn warns, after Parse, of each variable whose name begins with the prefix but
+// is not read. It logs no values: they may be secrets.
+func (e *Env) Warn(log *slog.Logger) {
+	for _, name := range e.unknown() {
 		attrs := []any{"name", name}
 		if meant := e.nearest(name, e.known); meant != "" {
 			attrs = append(attrs, "meant", meant)

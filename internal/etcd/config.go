@@ -94,8 +94,8 @@ func (c *Config) Check() error {
 		return errors.New("OAUTH2_ETCD_PASSWORD and OAUTH2_ETCD_PASSWORD_FILE: set only one of them")
 	case c.Password+c.PasswordFile != "" && c.User == "":
 		return errors.New("OAUTH2_ETCD_PASSWORD or OAUTH2_ETCD_PASSWORD_FILE is set, but OAUTH2_ETCD_USER is not")
-	case c.On() && c.Prefix == "":
-		return errors.New("-etcd-prefix must not be empty")
+	case c.Password+c.PasswordFile == "" && c.User != "":
+		return errors.New("OAUTH2_ETCD_USER is set, but neither OAUTH2_ETCD_PASSWORD nor OAUTH2_ETCD_PASSWORD_FILE is")
 	}
 	return nil
 }

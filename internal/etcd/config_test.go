@@ -8,11 +8,10 @@ import (
 // TestCheck checks combinations of the flags and variables.
 func TestCheck(t *testing.T) {
 	const (
-		pair     = "-etcd-cert and -etcd-key go together: give both or neither"
-		noEtcd   = "-etcd-ca, -etcd-cert or OAUTH2_ETCD_USER is set, but -etcd is not"
-		noPrefix = "-etcd-prefix must not be empty"
-		one      = "OAUTH2_ETCD_PASSWORD and OAUTH2_ETCD_PASSWORD_FILE: set only one of them"
-		noUser   = "OAUTH2_ETCD_PASSWORD or OAUTH2_ETCD_PASSWORD_FILE is set, but OAUTH2_ETCD_USER is not"
+		pair   = "-etcd-cert and -etcd-key go together: give both or neither"
+		noEtcd = "-etcd-ca, -etcd-cert or OAUTH2_ETCD_USER is set, but -etcd is not"
+		one    = "OAUTH2_ETCD_PASSWORD and OAUTH2_ETCD_PASSWORD_FILE: set only one of them"
+		noUser = "OAUTH2_ETCD_PASSWORD or OAUTH2_ETCD_PASSWORD_FILE is set, but OAUTH2_ETCD_USER is not"
 	)
 	for _, tt := range []struct {
 		set  string // fields, as name or name=value
@@ -20,7 +19,6 @@ func TestCheck(t *testing.T) {
 	}{
 		{set: ""},
 		{set: "Endpoints"},
-		{set: "Endpoints User"}, // etcd says what it thinks of that
 		{set: "Endpoints User Password"},
 		{set: "Endpoints User PasswordFile"},
 		{set: "Endpoints CA"},
@@ -37,7 +35,7 @@ func TestCheck(t *testing.T) {
 		{set: "User PasswordFile", want: noEtcd},
 		{set: "Prefix=/p/", want: "-etcd-prefix is set, but -etcd is not"},
 		{set: "Prefix=", want: "-etcd-prefix is set, but -etcd is not"},
-		{set: "Endpoints Prefix=", want: noPrefix},
+		{set: "Endpoints User", want: "OAUTH2_ETCD_USER is set, but neither OAUTH2_ETCD_PASSWORD nor OAUTH2_ETCD_PASSWORD_FILE is"},
 		{set: "Endpoints User Password PasswordFile", want: one},
 		{set: "Endpoints Password PasswordFile", want: one},
 		{set: "Endpoints Password", want: noUser},

@@ -24,7 +24,7 @@ type Config struct{ JSON bool }
 // Flags adds the flag that is read into c.
 func (c *Config) Flags(flags *flag.FlagSet) {
 	flags.Func("log-format", "`format` of the log, text or json (default text)", func(s string) error {
-		if s != "text" && s != "json" {
+		if s != "text" && s != "json" && s != "" {
 			return errors.New("it must be text or json")
 		}
 		c.JSON = s == "json"

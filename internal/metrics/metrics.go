@@ -31,7 +31,10 @@ type Config struct{ Addr string }
 
 // Flags adds the flag, which is read into c.
 func (c *Config) Flags(flags *flag.FlagSet) {
-	flags.StringVar(&c.Addr, "metrics-addr", "", "`address` to serve /metrics on, for Prometheus")
+	flags.Func("metrics-addr", "`address` to serve /metrics on, for Prometheus", func(s string) error { // which may be empty
+		c.Addr = s
+		return nil
+	})
 }
 
 // Metrics are the counts. Make them with New, and wrap everything to be counted
