@@ -605,7 +605,10 @@ func TestEndpoints(t *testing.T) {
 			want:    `{"detail":"Not authenticated"}`,
 		},
 		{"auth, another scheme", "GET /auth", "", "", "Basic am9obmRvZTpzZWNyZXQ=", 401, bearer, `{"detail":"Not authenticated"}`},
-		{"auth, a token in the query", "GET /auth?access_token={johndoe}", "", "", "", 401, bearer, `{"detail":"Not authenticated"}`},
+		{"auth, a token in the query", "GET /auth/?access_token={johndoe}", "", "", "", 401, bearer, `{"detail":"Not authenticated"}`},
+		{"auth, scopes for scope", "GET /auth?scopes=admin", "", "", "Bearer {johndoe}", 403, nil,
+			`{"detail":"The query has a parameter other than scope"}`},
+		{"auth, scopes for scope, below", "GET /auth/x?scopes=admin", "", "", "Bearer {johndoe}", 200, nil, ""},
 
 		// the rest
 		{"root", "GET /", "", "", "", 307, map[string]string{"Location": "docs"}, ""},

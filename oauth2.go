@@ -154,7 +154,7 @@ func readUsersMe(w http.ResponseWriter, _ *http.Request, user currentUser) error
 // guarded returns the current active user, or an error if the token lacks a scope
 // that the query names.
 func (a *auth) guarded(r *http.Request) (currentUser, error) {
-	scopes, err := gateway.Scopes(r.URL.RawQuery)
+	scopes, err := gateway.Scopes(r.URL, guardPath)
 	if err != nil {
 		return currentUser{}, &httpError{http.StatusBadRequest, err.Error(), "invalid_request", nil}
 	}

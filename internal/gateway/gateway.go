@@ -22,21 +22,32 @@ import (
 	"strings"
 )
 
-// ErrScope is the error for a query that does not say which scopes are needed.
-var ErrScope = errors.New("The scope in the query is empty or malformed")
+var (
+	// ErrScope is the error for a query that does not say which scopes are needed.
+	ErrScope = errors.New("The scope in the query is empty or malformed")
+	// ErrParameter is the error for a query that has anything but scope.
+	ErrParameter = errors.New("The query has a parameter other than scope")
+)
 
-// Scopes returns the scopes that a query asks for: all those in its scope
-// parameters, separated by spaces. The error is ErrScope if any part of the query
-// is malformed, or if a scope is empty or has characters that RFC 6749 3.3 does
-// not allow. So a mistake in a gateway's configuration keeps everybody out, rather
-// than nobody.
-func Scopes(query string) (scopes []string, err error) {
-	if query == "" {
+// Scopes returns the scopes that a question at or below the path guard asks for:
+// all those in its scope parameters, separated by spaces. The error is ErrScope if
+// any part of the query is malformed, or if a scope is empty or has characters that
+// RFC 6749 3.3 does not allow. At guard itself another parameter is ErrParameter:
+// it may be scope, misspelled. Below it, a gateway adds the query of the request
+// that it guards. So a mistake in a gateway's configuration keeps everybody out,
+// rather than nobody.
+func Scopes(question *url.URL, guard string) (scopes []string, err error) {
+	if question.RawQuery == "" {
 		return nil, nil
 	}
-	values, err := url.ParseQuery(query)
+	values, err := url.ParseQuery(question.RawQuery)
 	if err != nil {
 		return nil, ErrScope
+	}
+	for name := range values {
+		if name != "scope" && question.Path == guard {
+			return nil, ErrParameter
+		}
 	}
 	for _, value := range values["scope"] {
 		named := strings.Fields(value)

@@ -23,11 +23,10 @@ func TestScopes(t *testing.T) {
 		err         error
 	}{
 		{"no query", "", nil, nil},
-		{"a query of the guarded service", "a=b&c", nil, nil},
 		{"one", "scope=items:read", []string{"items:read"}, nil},
 		{"two, by a plus", "scope=a+b", []string{"a", "b"}, nil},
 		{"two, by an escaped space", "scope=a%20b", []string{"a", "b"}, nil},
-		{"two parameters", "scope=a&x=y&scope=b", []string{"a", "b"}, nil},
+		{"two parameters", "scope=a&scope=b", []string{"a", "b"}, nil},
 		{"spaces around", "scope=+a++b+", []string{"a", "b"}, nil},
 		{"the name escaped", "%73cope=a", []string{"a"}, nil},
 		{"empty", "scope=", nil, gateway.ErrScope},
@@ -43,13 +42,43 @@ func TestScopes(t *testing.T) {
 		{"a tab", "scope=a%09b", nil, gateway.ErrScope},
 		{"not ASCII", "scope=%c3%a9", nil, gateway.ErrScope},
 		{"a space of Unicode", "scope=a%c2%a0b", nil, gateway.ErrScope},
+		{"the name misspelled", "scopes=admin", nil, gateway.ErrParameter},
+		{"the name in capitals", "Scope=admin", nil, gateway.ErrParameter},
+		{"the name of an array", "scope[]=admin", nil, gateway.ErrParameter},
+		{"another name", "required_scope=admin", nil, gateway.ErrParameter},
+		{"a space before the name", "+scope=admin", nil, gateway.ErrParameter},
+		{"no name", "=admin", nil, gateway.ErrParameter},
+		{"no value of another name", "admin", nil, gateway.ErrParameter},
+		{"the name misspelled beside the right one", "scope=a&scopes=admin", nil, gateway.ErrParameter},
+		{"an ampersand at the end", "scope=a&", []string{"a"}, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			scopes, err := gateway.Scopes(tt.query)
+			scopes, err := gateway.Scopes(&url.URL{Path: "/auth", RawQuery: tt.query}, "/auth")
 			if !errors.Is(err, tt.err) || !slices.Equal(scopes, tt.scopes) {
 				t.Errorf("%q, %v; want %q, %v", scopes, err, tt.scopes, tt.err)
 			}
 		})
+	}
+}
+
+// TestScopesBelow asks below the guard's path, where Envoy adds the path and the
+// query of the request that it guards.
+func TestScopesBelow(t *testing.T) {
+	for _, tt := range []struct {
+		path, query string
+		scopes      []string
+		err         error
+	}{
+		{"/auth/items/1", "a=b&c", nil, nil},
+		{"/auth/", "a=b", nil, nil},
+		{"/auth/items", "scope=a&x=y", []string{"a"}, nil},
+		{"/auth/items", "scope=", nil, gateway.ErrScope},
+		{"/auth/items", "x=%zz", nil, gateway.ErrScope},
+	} {
+		scopes, err := gateway.Scopes(&url.URL{Path: tt.path, RawQuery: tt.query}, "/auth")
+		if !errors.Is(err, tt.err) || !slices.Equal(scopes, tt.scopes) {
+			t.Errorf("%s?%s: %q, %v; want %q, %v", tt.path, tt.query, scopes, err, tt.scopes, tt.err)
+		}
 	}
 }
 
