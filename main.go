@@ -209,6 +209,7 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 	defer server.Close()
 	log.Info("starting", version.Attr(), "url", server.URL(), cfg.docs.Attr(server.URL()))
 	cfg.env.Warn(log)
+	cfg.proxies.Warn(log)
 	files := watch.New(log)
 	if err := files.Add(ctx, "certificate", server.Pair.Load, cfg.listen.Cert, cfg.listen.Key); err != nil {
 		return err

@@ -52,6 +52,20 @@ func (p *Proxies) String() string {
 	return strings.Join(items, ",")
 }
 
+// Warn warns of ranges wider than 10.0.0.0/8 and fc00::/7, the widest private ones:
+// strangers are among the proxies there.
+func (p Proxies) Warn(log *slog.Logger) {
+	for _, prefix := range p {
+		widest := 8
+		if prefix.Addr().Is6() {
+			widest = 7
+		}
+		if prefix.Bits() < widest {
+			log.Warn("anybody in this range of -trusted-proxies can claim any address; name only the proxies", "range", prefix)
+		}
+	}
+}
+
 func (p Proxies) trusts(addr netip.Addr) bool {
 	for _, prefix := range p {
 		if prefix.Contains(addr) {

@@ -209,6 +209,37 @@ func TestWarning(t *testing.T) {
 	}
 }
 
+// TestWide wants a warning at the start for ranges that are wider than a private one.
+func TestWide(t *testing.T) {
+	for _, tt := range []struct{ list, ranges string }{
+		{"", ""},
+		{"10.0.0.0/8,127.0.0.1", ""},
+		{"fc00::/7,fe80::/10,2400:cb00::/32,::1", ""},
+		{"0.0.0.0/0", "0.0.0.0/0"},
+		{"::/0", "::/0"},
+		{"127.0.0.1,0.0.0.0/0,::/0", "0.0.0.0/0 ::/0"},
+		{"0.0.0.0/1,128.0.0.0/1", "0.0.0.0/1 128.0.0.0/1"},
+		{"::ffff:0:0/96", "0.0.0.0/0"},
+		{"2000::/3", "2000::/3"},
+	} {
+		var proxies Proxies
+		if err := proxies.Set(tt.list); err != nil {
+			t.Fatal(err)
+		}
+		var log strings.Builder
+		proxies.Warn(slog.New(slog.NewTextHandler(&log, nil)))
+		var warned []string
+		for line := range strings.Lines(log.String()) {
+			_, wide, _ := strings.Cut(strings.TrimSpace(line), "level=WARN msg=\"anybody in this range of -trusted-proxies can claim any"+
+				" address; name only the proxies\" range=")
+			warned = append(warned, wide)
+		}
+		if got := strings.Join(warned, " "); got != tt.ranges {
+			t.Errorf("%s: warned of %q, want %q", tt.list, got, tt.ranges)
+		}
+	}
+}
+
 func TestNetworks(t *testing.T) {
 	for address, want := range map[string]string{
 		"192.0.2.1":            "[192.0.2.0/24 192.0.2.1/32]",
