@@ -35,6 +35,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -118,8 +119,19 @@ func Listen(c Config, handler http.Handler, log *slog.Logger) (*Server, error) {
 	return s, nil
 }
 
-// listen listens with plain TCP: acceptNoMore does not work on Multipath TCP.
+// listen listens with plain TCP: acceptNoMore does not work on Multipath TCP. To
+// package net an empty port is any free one, which nobody would find.
 func listen(addr string) (net.Listener, error) {
+	refused := ""
+	if _, port, err := net.SplitHostPort(addr); err == nil && port == "" {
+		refused = "missing port in address"
+	}
+	if strings.HasPrefix(addr, "unix:") || addr != "" && strings.Contains("/.@", addr[:1]) {
+		refused = "Unix sockets are not supported"
+	}
+	if refused != "" {
+		return nil, &net.OpError{Op: "listen", Net: "tcp", Err: &net.AddrError{Err: refused, Addr: addr}}
+	}
 	var config net.ListenConfig
 	config.SetMultipathTCP(false)
 	return config.Listen(context.Background(), "tcp", addr)

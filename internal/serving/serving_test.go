@@ -268,6 +268,33 @@ func rest(conn net.Conn) string {
 	return string(text)
 }
 
+// TestAddr wants addresses that nobody can have meant to be refused, in words.
+func TestAddr(t *testing.T) {
+	for _, tt := range []struct{ addr, err string }{
+		{"unix:/run/x.sock", "Unix sockets are not supported"},
+		{"unix:///run/x.sock", "Unix sockets are not supported"},
+		{"unix:x.sock", "Unix sockets are not supported"},
+		{"/run/x.sock", "Unix sockets are not supported"},
+		{"./x.sock", "Unix sockets are not supported"},
+		{"@x", "Unix sockets are not supported"},
+		{":", "missing port in address"},
+		{"127.0.0.1:", "missing port in address"},
+		{"[::1]:", "missing port in address"},
+		{"127.0.0.1", "missing port in address"},
+		{"http://127.0.0.1:0", "too many colons in address"},
+		{"127.0.0.1:0", ""},
+	} {
+		s, err := Listen(Config{Addr: tt.addr}, nil, slog.New(slog.DiscardHandler))
+		if err == nil {
+			s.Close()
+		}
+		want := "-addr: listen tcp: address " + tt.addr + ": " + tt.err + " (write it as host:port, or :port for all addresses)"
+		if tt.err == "" && err != nil || tt.err != "" && (err == nil || err.Error() != want) {
+			t.Errorf("%s: %v, want %s", tt.addr, err, want)
+		}
+	}
+}
+
 func TestURL(t *testing.T) {
 	for _, tt := range []struct {
 		addr string
