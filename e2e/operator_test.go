@@ -15,45 +15,64 @@ import (
 	"time"
 )
 
-// TestHashOnTerminal types a password into a terminal, pipes one, and gives up
-// with Ctrl-C.
+// TestHashOnTerminal types a password into a terminal twice, pipes one, and gives up
+// with Ctrl-C. The terminal never shows the password, and afterwards it shows again
+// what is typed.
 func TestHashOnTerminal(t *testing.T) {
 	hash := regexp.MustCompile(`\$2a\$04\$[./A-Za-z0-9]{53}\r?\n`)
-	terminal := exec.Command("script", "-qec", program+" hash -cost 4", "/dev/null")
-	terminal.Stdin = strings.NewReader("secret\n")
-	out, err := terminal.CombinedOutput()
-	if err != nil || !hash.Match(out) || !strings.Contains(string(out), "visible") {
-		t.Errorf("on a terminal: %v\n%s", err, out)
-	}
 	piped := exec.Command(program, "hash", "-cost", "4")
 	piped.Stdin = strings.NewReader("secret\n")
-	out, err = piped.CombinedOutput()
+	out, err := piped.CombinedOutput()
 	if err != nil || !regexp.MustCompile("^"+hash.String()+"$").Match(out) {
 		t.Errorf("from a pipe: %v\n%s", err, out)
 	}
-	for name, typed := range map[string]string{"Ctrl-C": "secr\x03", "Ctrl-C at once": "\x03"} {
-		terminal := exec.Command("timeout", "10", "script", "-qec", program+" hash -cost 4", "/dev/null")
-		keys, err := terminal.StdinPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		shown, err := terminal.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := terminal.Start(); err != nil {
-			t.Fatal(err)
-		}
-		screen := bufio.NewReader(shown)
-		if _, err := screen.ReadString('\n'); err != nil { // it waits for the password
-			t.Fatal(err)
-		}
-		io.WriteString(keys, typed)
-		rest, _ := io.ReadAll(screen) // until the program ends
-		if err := terminal.Wait(); terminal.ProcessState.ExitCode() != 128+2 || hash.Match(rest) {
-			t.Errorf("%s: %v, exit code %d\n%s", name, err, terminal.ProcessState.ExitCode(), rest)
-		}
-		keys.Close()
+	for _, tt := range []struct {
+		name  string
+		typed []string // after each question
+		code  string
+	}{
+		{"twice the same", []string{"hunter2\n", "hunter2\n"}, "0"},
+		{"two passwords", []string{"hunter2\n", "hunter3\n"}, "1"},
+		{"Ctrl-C", []string{"hunter2\x03"}, "130"},
+		{"Ctrl-C at once", []string{"\x03"}, "130"},
+		{"Ctrl-C the second time", []string{"hunter2\n", "\x03"}, "130"},
+		{"Ctrl-\\", []string{"hunter2\x1c"}, "131"},
+		{"Ctrl-Z, which does nothing", []string{"\x1ahunter2\n", "hunter2\n"}, "0"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			shell := "trap : INT QUIT; " + program + " hash -cost 4; echo code $?; stty -a"
+			terminal := exec.Command("timeout", "10", "script", "-qec", shell, "/dev/null")
+			keys, err := terminal.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer keys.Close()
+			shown, err := terminal.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := terminal.Start(); err != nil {
+				t.Fatal(err)
+			}
+			screen, said := bufio.NewReader(shown), ""
+			for _, typed := range tt.typed {
+				line, err := screen.ReadString('\n') // it waits for the password
+				if err != nil {
+					t.Fatal(err)
+				}
+				said += line
+				io.WriteString(keys, typed)
+			}
+			rest, _ := io.ReadAll(screen) // until the shell ends
+			said += string(rest)
+			terminal.Wait()
+			if !strings.Contains(said, "code "+tt.code+"\r\n") || hash.MatchString(said) != (tt.code == "0") {
+				t.Errorf("want code %s:\n%s", tt.code, said)
+			}
+			if strings.Contains(said, "hunter") || !regexp.MustCompile(`\secho\s`).MatchString(said) {
+				t.Errorf("the terminal shows the password, or nothing afterwards:\n%s", said)
+			}
+		})
 	}
 }
 

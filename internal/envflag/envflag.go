@@ -64,7 +64,10 @@ func (e *Env) count(name string) {
 // the flag or the variable.
 func (e *Env) Parse(flags *flag.FlagSet, args []string) error {
 	if err := flags.Parse(args); err != nil {
-		return e.unknownFlag(flags, err)
+		if name, unknown := strings.CutPrefix(err.Error(), undefined); unknown && slices.Contains(e.known, e.twin(name)) {
+			return fmt.Errorf("unknown flag -%s: set %s in the environment instead", name, e.twin(name))
+		}
+		return Explain(flags, err)
 	}
 	if n := flags.NArg(); n > 0 {
 		return unknownArgument(flags, args[:len(args)-n])
@@ -136,19 +139,28 @@ func (e *Env) twin(flag string) string {
 	return e.Prefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// unknownFlag returns the error of package flag or, if the flag does not exist,
-// one that says which was probably meant.
-func (e *Env) unknownFlag(flags *flag.FlagSet, err error) error {
-	name, unknown := strings.CutPrefix(err.Error(), "flag provided but not defined: -")
+const undefined = "flag provided but not defined: -"
+
+// Explain returns an error of flags.Parse or, if a flag does not exist, one that
+// says which was probably meant: the one most like it, or the only one that begins
+// so.
+func Explain(flags *flag.FlagSet, err error) error {
+	name, unknown := strings.CutPrefix(err.Error(), undefined)
 	if !unknown {
 		return err
 	}
-	if twin := e.twin(name); slices.Contains(e.known, twin) {
-		return fmt.Errorf("unknown flag -%s: set %s in the environment instead", name, twin)
+	var names, begin []string
+	flags.VisitAll(func(f *flag.Flag) {
+		names = append(names, f.Name)
+		if strings.HasPrefix(f.Name, name) {
+			begin = append(begin, f.Name)
+		}
+	})
+	meant := new(Env).nearest(name, names)
+	if meant == "" && len(begin) == 1 {
+		meant = begin[0]
 	}
-	var names []string
-	flags.VisitAll(func(f *flag.Flag) { names = append(names, f.Name) })
-	if meant := e.nearest(name, names); meant != "" {
+	if meant != "" {
 		return fmt.Errorf("unknown flag -%s, did you mean -%s? (-h lists the flags)", name, meant)
 	}
 	return fmt.Errorf("unknown flag -%s (-h lists the flags)", name)

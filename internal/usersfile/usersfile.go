@@ -160,24 +160,20 @@ func (l scopeLists) read(value []byte) ([]string, error) {
 	return list, nil
 }
 
-// costOf returns the cost of a bcrypt hash, $2a$, $2b$ or $2y$; ok is false if it
-// is not one.
-func costOf(hash []byte) (cost int, ok bool) {
-	if len(hash) != 60 || hash[6] != '$' {
-		return 0, false
+// checkName returns an error for a name that nobody can type at a login: white
+// space at the ends of what is typed there is left out.
+func checkName(name string) error {
+	switch {
+	case name == "":
+		return errors.New("the username is empty")
+	case strings.ContainsFunc(name, unicode.IsControl):
+		return errors.New("the username contains a control character")
+	case strings.TrimSpace(name) != name:
+		return errors.New("the username begins or ends with white space")
+	case strings.ContainsFunc(name, isUnseen):
+		return errors.New("the username contains a character that cannot be seen")
 	}
-	switch string(hash[:4]) {
-	case "$2a$", "$2b$", "$2y$":
-	default:
-		return 0, false
-	}
-	for _, c := range hash[7:] {
-		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '.' <= c && c <= '9') { // ./0123456789
-			return 0, false
-		}
-	}
-	tens, ones := hash[4]-'0', hash[5]-'0'
-	return int(tens)*10 + int(ones), tens <= 9 && ones <= 9
+	return nil
 }
 
 func parseRecord(name string, value []byte, lists scopeLists) (record Record, err error) {
@@ -217,20 +213,21 @@ func parseRecord(name string, value []byte, lists scopeLists) (record Record, er
 	if err != nil {
 		return Record{}, err
 	}
-	cost, ok := costOf(record.Hash)
-	switch {
-	case name == "":
-		return Record{}, errors.New("the username is empty")
-	case strings.ContainsFunc(name, unicode.IsControl):
-		return Record{}, errors.New("the username contains a control character")
-	case username != nil && *username != name:
+	if err := checkName(name); err != nil {
+		return Record{}, err
+	}
+	if username != nil && *username != name {
 		return Record{}, fmt.Errorf("the username %q differs from its key", *username)
-	case len(record.Hash) == 0:
+	}
+	if len(record.Hash) == 0 {
 		return Record{}, errors.New("no hashed_password")
-	case !ok:
-		return Record{}, errors.New("hashed_password is not a bcrypt hash: simple-oauth2 hash makes one")
-	case cost < bcrypt.MinCost || cost > MaxCost:
-		return Record{}, fmt.Errorf("hashed_password has cost %d: it must be from %d to %d", cost, bcrypt.MinCost, MaxCost)
+	}
+	cost, err := costOf(record.Hash)
+	if err == nil && (cost < bcrypt.MinCost || cost > MaxCost) {
+		err = fmt.Errorf("hashed_password has cost %d: it must be from %d to %d", cost, bcrypt.MinCost, MaxCost)
+	}
+	if err != nil {
+		return Record{}, err
 	}
 	record.Cost = cost
 	return record, nil

@@ -65,16 +65,25 @@ func TestParse(t *testing.T) {
 		{"newline in the name", `{"a\nb": {}}`, `user "a\nb": the username contains a control character`},
 		{"DEL in the name", `{"a\u007f": {` + good + `}}`, `user "a\x7f": the username contains a control character`},
 		{"a control character beyond ASCII in the name", `{"a\u0085": {` + good + `}}`, `user "a\u0085": the username contains a control character`},
+		{"white space before the name", `{" bob": {` + good + `}}`, `user " bob": the username begins or ends with white space`},
+		{"white space behind the name", `{"jane ": {` + good + `}}`, `user "jane ": the username begins or ends with white space`},
+		{"a space of Unicode behind the name", `{"jane\u00a0": {` + good + `}}`,
+			`user "jane\u00a0": the username begins or ends with white space`},
+		{"white space in the name", `{"items service": {` + good + `}}`, ""},
+		{"a space without width in the name", `{"jane\u200b": {` + good + `}}`,
+			`user "jane\u200b": the username contains a character that cannot be seen`},
+		{"a byte order mark in the name", `{"\ufeffjane": {` + good + `}}`,
+			`user "\ufeffjane": the username contains a character that cannot be seen`},
+		{"a mark of direction in the name", `{"ja\u202ene": {` + good + `}}`,
+			`user "ja\u202ene": the username contains a character that cannot be seen`},
+		{"a soft hyphen in the name", `{"ja\u00adne": {` + good + `}}`,
+			`user "ja\u00adne": the username contains a character that cannot be seen`},
+		{"a separator of lines in the name", `{"ja\u2028ne": {` + good + `}}`,
+			`user "ja\u2028ne": the username contains a character that cannot be seen`},
+		{"other scripts in the name", `{"zoë": {` + good + `}, "李雷": {` + good + `}, "Ωμέγα": {` + good + `}}`, ""},
 		{"no hash", record(`"disabled": false`), `user "johndoe": no hashed_password`},
 		{"hash null", record(`"hashed_password": null`), `user "johndoe": no hashed_password`},
-		{"password in the clear", record(`"hashed_password": "secret"`), `user "johndoe": hashed_password is not a bcrypt hash: simple-oauth2 hash makes one`},
-		{"hash cut short", record(`"hashed_password": "` + hash[:59] + `"`), `user "johndoe": hashed_password is not a bcrypt hash: simple-oauth2 hash makes one`},
-		{"hash with a bad letter", record(`"hashed_password": "` + hash[:59] + `!"`), `user "johndoe": hashed_password is not a bcrypt hash: simple-oauth2 hash makes one`},
-		{"$2x$", record(`"hashed_password": "` + strings.Replace(hash, "$2a$", "$2x$", 1) + `"`), `user "johndoe": hashed_password is not a bcrypt hash: simple-oauth2 hash makes one`},
 		{"cost 17", record(`"hashed_password": "` + strings.Replace(hash, "$04$", "$17$", 1) + `"`), `user "johndoe": hashed_password has cost 17: it must be from 4 to 16`},
-		{"cost of a letter", record(`"hashed_password": "` + strings.Replace(hash, "$04$", "$1a$", 1) + `"`), `user "johndoe": hashed_password is not a bcrypt hash: simple-oauth2 hash makes one`},
-		{"cost of a sign", record(`"hashed_password": "` + strings.Replace(hash, "$04$", "$1-$", 1) + `"`), `user "johndoe": hashed_password is not a bcrypt hash: simple-oauth2 hash makes one`},
-		{"cost of three digits", record(`"hashed_password": "` + strings.Replace(hash, "$04$", "$010$", 1)[:60] + `"`), `user "johndoe": hashed_password is not a bcrypt hash: simple-oauth2 hash makes one`},
 		{"hash with an escape", record(`"hashed_password": "\u0024` + hash[1:] + `"`), ""},
 		{"cost 3", record(`"hashed_password": "` + strings.Replace(hash, "$04$", "$03$", 1) + `"`), `user "johndoe": hashed_password has cost 3: it must be from 4 to 16`},
 		{"disabled not a bool", record(good + `, "disabled": "no"`), `user "johndoe": field "disabled" is a string, want true or false`},
@@ -93,6 +102,61 @@ func TestParse(t *testing.T) {
 			}
 			if record, ok := records["johndoe"]; tt.err == "" && ok && len(record.Hash) != 60 {
 				t.Errorf("%+v", record)
+			}
+		})
+	}
+}
+
+// TestNotBcrypt wants an error that says what stands in the place of a hash, and
+// shows nothing of it.
+func TestNotBcrypt(t *testing.T) {
+	const salted = "Utorln/cnSyG7X5Csg1/euh9zgDiaOtYcCJ29h/Oe5tTNXN7pJwJS"
+	const another = "is a hash of another kind than bcrypt's $2a$, $2b$ and $2y$"
+	kind := func(kind string) string {
+		return "is a hash of the kind " + kind + ": only bcrypt's $2a$, $2b$ and $2y$ work"
+	}
+	for _, tt := range []struct{ name, text, is string }{
+		{"a password", "hunter2", "is no hash, but perhaps the password itself: simple-oauth2 hash makes one"},
+		{"a long password", "correct horse battery staple", "is no hash, but perhaps the password itself: simple-oauth2 hash makes one"},
+		{"a password that begins like a cut hash", "b4tman", "is no hash, but perhaps the password itself: simple-oauth2 hash makes one"},
+		{"cut by sh", "a2/cnSyG7X5Csg1/euh9zgDiaOtYcCJ29h/Oe5tTNXN7pJwJS",
+			"has lost its $2a$, which a shell replaces in double quotes: copy the whole hash"},
+		{"cut by make", "a2torln/cnSyG7X5Csg1/euh9zgDiaOtYcCJ29h/Oe5tTNXN7pJwJS",
+			"has lost its $2a$, which a shell replaces in double quotes: copy the whole hash"},
+		{"cut by PowerShell", "/cnSyG7X5Csg1/euh9zgDiaOtYcCJ29h/Oe5tTNXN7pJwJS",
+			"has lost its $2a$, which a shell replaces in double quotes: copy the whole hash"},
+		{"cut to nothing", "b0", "has lost its $2a$, which a shell replaces in double quotes: copy the whole hash"},
+		{"dollars doubled for compose", "$$2a$$12$$" + salted, "has $$ in the place of $"},
+		{"a newline behind", "$2a$12$" + salted + "\n", "is a bcrypt hash with white space or a newline"},
+		{"a space before", " $2a$12$" + salted, "is a bcrypt hash with white space or a newline"},
+		{"a newline in it", "$2a$12$" + salted[:20] + "\r\n" + salted[20:], "is a bcrypt hash with white space or a newline"},
+		{"a line of htpasswd", "jane:$2y$12$" + salted, "has something before the bcrypt hash"},
+		{"quotes", "'$2a$12$" + salted + "'", "has something before the bcrypt hash"},
+		{"Spring's prefix", "{bcrypt}$2a$12$" + salted, "has something before the bcrypt hash"},
+		{"cut short", "$2a$12$" + salted[:52], "is a bcrypt hash of 59 characters, and not of 60: was it cut, or did it grow?"},
+		{"cut after the kind", "$2b$", "is a bcrypt hash of 4 characters, and not of 60: was it cut, or did it grow?"},
+		{"too long", "$2a$12$" + salted + "x", "is a bcrypt hash of 61 characters, and not of 60: was it cut, or did it grow?"},
+		{"a cost of a letter", "$2a$1a$" + salted, "is a bcrypt hash whose cost is not of two digits"},
+		{"a cost of a sign", "$2a$1-$" + salted, "is a bcrypt hash whose cost is not of two digits"},
+		{"a cost of three digits", "$2a$012$" + salted[:52], "is a bcrypt hash whose cost is not of two digits"},
+		{"a bad letter", "$2a$12$" + salted[:52] + "!", "is a bcrypt hash with a character that bcrypt does not use"},
+		{"bcrypt of an old PHP", "$2x$12$" + salted, kind("$2x$")},
+		{"argon2id", "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ$RdescudvJCsgt3ub+b27hA", kind("$argon2id$")},
+		{"htpasswd without -B", "$apr1$KyGFCzIn$sTk41zVCFmqwoe1yyRwWi1", kind("$apr1$")},
+		{"/etc/shadow", "$6$saltsalt$qFmFH.bQmmtXzyBY0s9v7Oicd2z4XSIecDzlB5KiA2", kind("$6$")},
+		{"/etc/shadow of Debian", "$y$j9T$F5Jx5fExrKuPp53xLKQ..1$X3DX6M94c7o.9agCG9G317", kind("$y$")},
+		{"Django", "pbkdf2_sha256$870000$salt$hash", kind("pbkdf2_sha256$")},
+		{"Django's bcrypt of a SHA-256", "bcrypt_sha256$$2b$12$" + salted, kind("bcrypt_sha256$")},
+		{"Werkzeug", "scrypt:32768:8:1$salt$hash", kind("scrypt:")},
+		{"LDAP", "{SSHA}0c0blFTXXNuAMHECS4uxrj3ZieMoWImr", kind("{SSHA}")},
+		{"some crypt", "$md5,rounds=904$salt$$hash", another},
+		{"SHA-1", "a94a8fe5ccb19ba61c4c0873d391e987982fbbd3", another},
+		{"MD5", "5f4dcc3b5aa765d61d8327deb882cf99", another},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, _, err := parse(t.Context(), fmt.Sprintf(`{"johndoe": {"hashed_password": %q}}`, tt.text))
+			if want := `user "johndoe": hashed_password ` + tt.is; err == nil || err.Error() != want {
+				t.Errorf("error %v, want %s", err, want)
 			}
 		})
 	}
@@ -155,24 +219,51 @@ func TestHashCommand(t *testing.T) {
 		name, args, stdin string
 		password          string // what the hash is of
 		err               string
+		warning           string
 	}{
-		{"plain", "-cost 4", "secret", "secret", ""},
-		{"a line", "-cost 4", "secret\n", "secret", ""},
-		{"a line of Windows", "-cost 4", "secret\r\n", "secret", ""},
-		{"spaces count", "-cost 4", " secret \n", " secret ", ""},
-		{"72 bytes", "-cost 4", strings.Repeat("é", 36), strings.Repeat("é", 36), ""},
-		{"73 bytes", "-cost 4", strings.Repeat("é", 36) + "x", "", "bcrypt: password length exceeds 72 bytes"},
-		{"empty", "", "", "", "the password is empty"},
-		{"an empty line", "", "\n", "", "the password is empty"},
-		{"two lines", "", "a\nb\n", "", "the password has more than one line"},
-		{"cost too great", "-cost 17", "secret", "", "-cost 17: " + limits},
-		{"cost too small", "-cost 3", "secret", "", "-cost 3: " + limits},
-		{"cost no number", "-cost x", "secret", "", `invalid value "x" for flag -cost: parse error`},
-		{"password as an argument", "secret", "", "", "unexpected argument: the password is read from standard input"},
+		{name: "plain", args: "-cost 4", stdin: "secret", password: "secret"},
+		{name: "a line", args: "-cost 4", stdin: "secret\n", password: "secret"},
+		{name: "a line of Windows", args: "-cost 4", stdin: "secret\r\n", password: "secret"},
+		{name: "a byte order mark", args: "-cost 4", stdin: "\ufefftest\r\n", password: "test"},
+		{name: "white space at both ends", args: "-cost 4", stdin: " secret \n", password: " secret ",
+			warning: "the password begins or ends with white space, which counts"},
+		{name: "white space before", args: "-cost 4", stdin: "\u00a0secret\n", password: "\u00a0secret",
+			warning: "the password begins or ends with white space, which counts"},
+		{name: "white space inside", args: "-cost 4", stdin: "correct horse\n", password: "correct horse"},
+		{name: "a space without width", args: "-cost 4", stdin: "secret\u200b\n", password: "secret\u200b",
+			warning: "the password has characters that cannot be seen, which count"},
+		{name: "72 bytes", args: "-cost 4", stdin: strings.Repeat("é", 36), password: strings.Repeat("é", 36)},
+		{name: "73 bytes", args: "-cost 4", stdin: strings.Repeat("é", 36) + "x", err: "bcrypt: password length exceeds 72 bytes"},
+		{name: "nothing", err: "nothing came on standard input (docker run needs -i)"},
+		{name: "an empty line", stdin: "\n", err: "the password is empty"},
+		{name: "only a byte order mark", stdin: "\ufeff\r\n", err: "the password is empty"},
+		{name: "two lines", stdin: "a\nb\n", err: "the password has more than one line"},
+		{name: "Latin-1", stdin: "caf\xe9\n",
+			err: "the password is not UTF-8: set the encoding of the shell or the file, or type it on a terminal"},
+		{name: "what a conversion could not read", stdin: "caf\ufffd\n",
+			err: "the password is not UTF-8: set the encoding of the shell or the file, or type it on a terminal"},
+		{name: "UTF-16", stdin: "t\x00e\x00\r\x00\n\x00", err: "the password contains NUL bytes: it must be UTF-8, and not UTF-16"},
+		{name: "UTF-16 with a byte order mark", stdin: "\xff\xfet\x00e\x00",
+			err: "the password contains NUL bytes: it must be UTF-8, and not UTF-16"},
+		{name: "pasted into a terminal", stdin: "\x1b[200~secret\x1b[201~\n",
+			err: "the password contains the marks that a terminal puts around pasted text: type it instead"},
+		{name: "a key of the terminal", stdin: "secret\x1b[D\n", err: "the password contains a control character"},
+		{name: "a control character beyond ASCII", stdin: "secret\u0085\n", err: "the password contains a control character"},
+		{name: "cost too great", args: "-cost 17", stdin: "secret", err: "-cost 17: " + limits},
+		{name: "cost too small", args: "-cost 3", stdin: "secret", err: "-cost 3: " + limits},
+		{name: "cost no number", args: "-cost x", stdin: "secret", err: `invalid value "x" for flag -cost: parse error`},
+		{name: "cost cut short", args: "-c 12", stdin: "secret", err: "unknown flag -c, did you mean -cost? (-h lists the flags)"},
+		{name: "cost misspelled", args: "--costs=12", stdin: "secret", err: "unknown flag -costs, did you mean -cost? (-h lists the flags)"},
+		{name: "another flag", args: "-q", stdin: "secret", err: "unknown flag -q (-h lists the flags)"},
+		{name: "password as an argument", args: "secret", err: "unexpected argument: the password is read from standard input"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			var stdout bytes.Buffer
-			err := usersfile.Hash(strings.Fields(tt.args), strings.NewReader(tt.stdin), &stdout, nil)
+			var stdout, stderr bytes.Buffer
+			err := usersfile.Hash(strings.Fields(tt.args), strings.NewReader(tt.stdin), &stdout, &stderr)
+			warning := strings.TrimSuffix(strings.TrimPrefix(stderr.String(), "simple-oauth2: "), "\n")
+			if warning != tt.warning {
+				t.Errorf("warned %q, want %q", warning, tt.warning)
+			}
 			if tt.err != "" {
 				if err == nil || err.Error() != tt.err || stdout.Len() > 0 {
 					t.Errorf("error %v, want %s; printed %q", err, tt.err, &stdout)
