@@ -22,6 +22,7 @@ import (
 	"simple-oauth2/internal/logs"
 	"simple-oauth2/internal/router"
 	"simple-oauth2/internal/tokens"
+	"simple-oauth2/internal/usersfile"
 )
 
 // auth is the authorization server of RFC 6749, and guards the resources that
@@ -180,7 +181,7 @@ type passwordRequestForm struct {
 
 // passwordForm reads the passwordRequestForm, only from the body. grant_type may be
 // absent, as in FastAPI's form; the client may name itself in a Basic header
-// instead (RFC 6749 2.3.1).
+// instead (RFC 6749 2.3.1). Keyboards of phones put a space behind a username.
 func (a *auth) passwordForm(r *http.Request) (passwordRequestForm, error) {
 	sent, err := a.readForm(r, "grant_type", "username", "password", "scope", "client_id")
 	if err != nil {
@@ -198,7 +199,7 @@ func (a *auth) passwordForm(r *http.Request) (passwordRequestForm, error) {
 	if basic, _, ok := r.BasicAuth(); ok && clientID == "" {
 		clientID = basic
 	}
-	return passwordRequestForm{sent.Fields["username"], sent.Fields["password"], sent.Fields["scope"], clientID}, nil
+	return passwordRequestForm{strings.TrimSpace(sent.Fields["username"]), sent.Fields["password"], sent.Fields["scope"], clientID}, nil
 }
 
 // login answers POST /token: a new bearer token for the right password, even
@@ -219,7 +220,7 @@ func (a *auth) login(w http.ResponseWriter, r *http.Request, request passwordReq
 		log = log.With("client_id", logs.Cut(request.ClientID))
 	}
 	if !right {
-		log.Warn("login failed")
+		log.Warn("login failed", usersfile.WhyWrong(request.Password))
 		return errInvalidGrant
 	}
 	granted := struct {

@@ -55,10 +55,6 @@ func (u *storedUser) client() (hash []byte, may bool) {
 	return u.hash, u.active() && slices.Contains(u.scopes, "introspect")
 }
 
-// longestPassword is the number of bytes that bcrypt looks at; a longer password
-// would match any other that begins with the same bytes.
-const longestPassword = 72
-
 // users are the people who may log in, read from file or, if that is empty, the
 // tutorial's two. They may be reloaded while requests are served.
 type users struct {
@@ -124,8 +120,8 @@ func (u *users) authenticate(username, password string) (*storedUser, bool) {
 	if known {
 		hash = user.hash
 	}
-	err := bcrypt.CompareHashAndPassword(hash, []byte(password[:min(len(password), longestPassword)]))
-	if !known || err != nil || len(password) > longestPassword {
+	err := bcrypt.CompareHashAndPassword(hash, []byte(password[:min(len(password), usersfile.LongestPassword)]))
+	if !known || err != nil || len(password) > usersfile.LongestPassword {
 		return nil, false
 	}
 	return user, true

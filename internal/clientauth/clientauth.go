@@ -6,7 +6,8 @@
 // them unencoded. So the pair is tried as it was sent and then, if that differs,
 // form-decoded; one request still counts as one guess. A request that uses two
 // methods is refused (RFC 6749 2.3), unless both say the same: otherwise two
-// programs could take it to come from two different clients.
+// programs could take it to come from two different clients. White space around a
+// name is left out, as at a login.
 //
 // A password check is slow on purpose, and goes through admission as a login
 // does. Right credentials are remembered, so that the next request costs nothing:
@@ -53,6 +54,7 @@ import (
 	"sync"
 
 	"simple-oauth2/internal/logs"
+	"simple-oauth2/internal/usersfile"
 )
 
 var (
@@ -83,7 +85,7 @@ func Read(authorization []string, id, secret string) (Credentials, error) {
 	if len(authorization) == 0 {
 		switch {
 		case secret != "":
-			return Credentials{{id, secret}}, nil
+			return Credentials{{strings.TrimSpace(id), secret}}, nil
 		case id != "":
 			return Credentials{}, nil
 		}
@@ -93,7 +95,7 @@ func Read(authorization []string, id, secret string) (Credentials, error) {
 	if secret == "" {
 		return basic, nil
 	}
-	if inForm := (pair{id, secret}); slices.Contains(basic, inForm) {
+	if inForm := (pair{strings.TrimSpace(id), secret}); slices.Contains(basic, inForm) {
 		return Credentials{inForm}, nil
 	}
 	return nil, ErrTwoWays
@@ -108,13 +110,14 @@ func readBasic(header string) Credentials {
 	}
 	text, err := base64.StdEncoding.DecodeString(strings.TrimLeft(encoded, " "))
 	name, secret, found := strings.Cut(string(text), ":")
+	name = strings.TrimSpace(name)
 	if err != nil || !found || name == "" || secret == "" {
 		return Credentials{}
 	}
 	plain := pair{name, secret}
 	name, errName := url.QueryUnescape(name)
 	secret, errSecret := url.QueryUnescape(secret)
-	if decoded := (pair{name, secret}); errName == nil && errSecret == nil && decoded != plain {
+	if decoded := (pair{strings.TrimSpace(name), secret}); errName == nil && errSecret == nil && decoded != plain {
 		return Credentials{plain, decoded}
 	}
 	return Credentials{plain}
@@ -313,7 +316,7 @@ func (c *Clients[User]) try(ctx context.Context, at place, given Credentials, tr
 	log := c.log.With("client", at.client, "username", logs.Cut(at.name))
 	switch {
 	case !right:
-		log.Warn("login failed")
+		log.Warn("login failed", usersfile.WhyWrong(given[len(given)-1].secret))
 		return mac{}, ErrWrong
 	case !may:
 		log.Warn("client refused: the password is right, but the user is disabled or may not hold the scope")

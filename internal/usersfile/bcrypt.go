@@ -3,10 +3,24 @@ package usersfile
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"regexp"
 	"strings"
 	"unicode"
 )
+
+// LongestPassword is the number of bytes that bcrypt looks at; a longer password
+// would match any other that begins with the same bytes.
+const LongestPassword = 72
+
+// WhyWrong returns the reason, for the log, why a password is wrong for everybody,
+// if there is one.
+func WhyWrong(password string) slog.Attr {
+	if len(password) > LongestPassword {
+		return slog.String("reason", fmt.Sprintf("the password has more than %d bytes", LongestPassword))
+	}
+	return slog.Attr{}
+}
 
 // costOf returns the cost of a bcrypt hash, $2a$, $2b$ or $2y$. If it is not one,
 // the error says what it is instead, and shows nothing of it.
