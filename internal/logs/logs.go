@@ -2,10 +2,13 @@
 // whatever a client sends.
 //
 // In both formats, times are RFC 3339 in UTC with milliseconds, and durations are
-// as Go writes them.
+// as Go writes them. A character that cannot be printed is escaped as in JSON,
+// wherever it comes from: a terminal would act on U+009B, and U+202E turns the rest
+// of a line around.
 package logs
 
 import (
+	"bytes"
 	"errors"
 	"flag"
 	"fmt"
@@ -16,6 +19,9 @@ import (
 	"regexp"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
 // Config says how lines are written.
@@ -36,6 +42,7 @@ func (c *Config) Flags(flags *flag.FlagSet) {
 // standard library's log then has the same format.
 func (c *Config) New(w io.Writer) *slog.Logger {
 	options := &slog.HandlerOptions{ReplaceAttr: oneForm}
+	w = printable{w}
 	log := slog.New(slog.NewTextHandler(w, options))
 	if c.JSON {
 		log = slog.New(slog.NewJSONHandler(w, options))
@@ -43,6 +50,31 @@ func (c *Config) New(w io.Writer) *slog.Logger {
 	slog.SetDefault(log)
 	return log
 }
+
+// printable writes lines, in which slog itself leaves many characters as they are.
+type printable struct{ io.Writer }
+
+func (p printable) Write(line []byte) (int, error) {
+	if !bytes.ContainsFunc(line, unprintable) {
+		return p.Writer.Write(line)
+	}
+	var escaped []byte
+	for _, r := range string(line) {
+		if !unprintable(r) {
+			escaped = utf8.AppendRune(escaped, r)
+			continue
+		}
+		for _, unit := range utf16.AppendRune(nil, r) {
+			escaped = fmt.Appendf(escaped, `\u%04x`, unit)
+		}
+	}
+	if _, err := p.Writer.Write(escaped); err != nil {
+		return 0, err
+	}
+	return len(line), nil
+}
+
+func unprintable(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }
 
 func oneForm(_ []string, a slog.Attr) slog.Attr {
 	switch a.Value.Kind() {

@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"encoding/json"
 	"errors"
 	"flag"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 )
 
 func TestCut(t *testing.T) {
@@ -63,6 +65,55 @@ func TestFormats(t *testing.T) {
 	new(Config).Flags(flags)
 	if err := flags.Parse([]string{"-log-format", "xml"}); err == nil || !strings.HasSuffix(err.Error(), "-log-format: it must be text or json") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestUnseen logs characters that a terminal acts on, or that turn a line around.
+func TestUnseen(t *testing.T) {
+	before := slog.Default()
+	defer slog.SetDefault(before)
+	for _, tt := range []struct{ name, text, escaped string }{
+		{"a control sequence in one byte", "a\u009b2Jb", `a\u009b2Jb`},
+		{"a control sequence in two", "a\x1b[2Jb", `a\u001b[2Jb`},
+		{"DEL", "a\x7fb", `a\u007fb`},
+		{"next line", "a\u0085b", `a\u0085b`},
+		{"right to left", "a\u202eb", `a\u202eb`},
+		{"an isolate", "a\u2066b", `a\u2066b`},
+		{"a separator of lines", "a\u2028b", `a\u2028b`},
+		{"a separator of paragraphs", "a\u2029b", `a\u2029b`},
+		{"a space without width", "a\u200bb", `a\u200bb`},
+		{"a byte order mark", "a\ufeffb", `a\ufeffb`},
+		{"a tag, which takes two units of UTF-16", "a\U000e0041b", `a\udb40\udc41b`},
+		{"a backslash before it", `a\` + "\u202eb", `a\\\u202eb`},
+		{"other scripts", "Zoë 李雷 😀", `Zoë 李雷 😀`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, inJSON := range []bool{false, true} {
+				var written strings.Builder
+				c := Config{JSON: inJSON}
+				c.New(&written).Warn("message "+tt.text, "username", tt.text, "error", errors.New(tt.text), "list", []string{tt.text})
+				line := strings.TrimSuffix(written.String(), "\n")
+				for _, r := range line {
+					if !unicode.IsPrint(r) {
+						t.Fatalf("%U is in %q", r, line)
+					}
+				}
+				if !inJSON {
+					continue
+				}
+				if n := strings.Count(line, tt.escaped); n != 4 {
+					t.Errorf("%s is there %d times, want 4: %s", tt.escaped, n, line)
+				}
+				var read struct {
+					Msg, Username, Error string
+					List                 []string
+				}
+				if err := json.Unmarshal([]byte(line), &read); err != nil || read.Msg != "message "+tt.text ||
+					read.Username != tt.text || read.Error != tt.text || read.List[0] != tt.text {
+					t.Errorf("read %+q, %v", read, err)
+				}
+			}
+		})
 	}
 }
 
