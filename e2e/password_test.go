@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/url"
 	"os"
 	"os/exec"
@@ -10,6 +11,35 @@ import (
 	"syscall"
 	"testing"
 )
+
+// TestPasswordsByCurl hashes passwords with characters that mean something in a form
+// or in a shell, and logs in with each of them as the README says.
+func TestPasswordsByCurl(t *testing.T) {
+	passwords := []string{"a+b", "a;b", "100%", "a&b", "a=b", "%41", "a b", "@file", "'\"$HOME`", "zoë", `\`}
+	users := make(map[string]any)
+	for i, password := range passwords {
+		command := exec.Command(program, "hash", "-cost", "4")
+		command.Stdin = strings.NewReader(password)
+		hash, err := command.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		users[fmt.Sprint("user", i)] = map[string]string{"hashed_password": strings.TrimSpace(string(hash))}
+	}
+	text, _ := json.Marshal(users)
+	file := filepath.Join(t.TempDir(), "users.json")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	addr := start(t, "-users", file)
+	for i, password := range passwords {
+		out, err := exec.Command("curl", "-s", addr+"/token", "-d", fmt.Sprint("username=user", i),
+			"--data-urlencode", "password="+password).Output()
+		if err != nil || !strings.Contains(string(out), `"access_token"`) {
+			t.Errorf("%s: %v %s", password, err, out)
+		}
+	}
+}
 
 // TestPasswordChangedOnReplicas changes a user's hash under two replicas that
 // share an etcd, and restarts one of them.
