@@ -69,3 +69,25 @@ func TestErrorLog(t *testing.T) {
 		}
 	})
 }
+
+// TestErrorLogAtTheEnd lets a connection fail in the last seconds of a server.
+func TestErrorLogAtTheEnd(t *testing.T) {
+	for name, end := range map[string]func(*Server){"stop": (*Server).Stop, "close": (*Server).Close} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				out := &lines{}
+				s := newServer(http.NotFoundHandler(), slog.New(slog.NewTextHandler(out, nil)))
+				s.listener = newPipes()
+				s.http.ErrorLog.Print("http: TLS handshake error from 192.0.2.1:1: EOF")
+				end(s)
+				if n := strings.Count(out.String(), `msg="connections failed" count=1`); n != 1 {
+					t.Errorf("%d lines: %s", n, out)
+				}
+				time.Sleep(2 * toldEvery)
+				if n := strings.Count(out.String(), "\n"); n != 1 {
+					t.Errorf("then %d lines: %s", n, out)
+				}
+			})
+		})
+	}
+}

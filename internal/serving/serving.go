@@ -89,6 +89,7 @@ type Server struct {
 	most     int
 	stopping atomic.Bool
 	log      *slog.Logger
+	errors   *errorLog
 
 	requests    context.Context // the parent of every request's
 	endRequests context.CancelFunc
@@ -138,7 +139,7 @@ func listen(addr string) (net.Listener, error) {
 }
 
 func newServer(handler http.Handler, log *slog.Logger) *Server {
-	s := &Server{log: log}
+	s := &Server{log: log, errors: &errorLog{log: log, kinds: make(map[string]*kind)}}
 	s.requests, s.endRequests = context.WithCancel(context.Background())
 	s.http = http.Server{
 		Handler:           s.handler(handler),
@@ -157,7 +158,7 @@ func newServer(handler http.Handler, log *slog.Logger) *Server {
 			SendPingTimeout:               5 * time.Second,
 			PingTimeout:                   5 * time.Second,
 		},
-		ErrorLog: stdlog.New(&errorLog{log: log, kinds: make(map[string]*kind)}, "", 0),
+		ErrorLog: stdlog.New(s.errors, "", 0),
 	}
 	return s
 }
@@ -230,6 +231,7 @@ func (s *Server) Stop() {
 		s.log.Warn("some requests were not answered", "error", err)
 		s.Close()
 	}
+	s.errors.tell()
 }
 
 // Close stops at once.
@@ -237,4 +239,5 @@ func (s *Server) Close() {
 	s.endRequests()
 	s.http.Close()
 	s.listener.Close() // in case Serve was never called
+	s.errors.tell()
 }
