@@ -92,8 +92,12 @@ type Server struct {
 	errors   *errorLog
 
 	requests    context.Context // the parent of every request's
-	endRequests context.CancelFunc
+	endRequests context.CancelCauseFunc
 }
+
+// ErrStopping is the cause of the end of a request's context that the server ended
+// as it stopped. If the client hung up, the cause is [context.Canceled].
+var ErrStopping = errors.New("the server is stopping")
 
 // Listen returns a Server that listens but does not serve yet. Its error names
 // the flag.
@@ -140,7 +144,7 @@ func listen(addr string) (net.Listener, error) {
 
 func newServer(handler http.Handler, log *slog.Logger) *Server {
 	s := &Server{log: log, errors: &errorLog{log: log, kinds: make(map[string]*kind)}}
-	s.requests, s.endRequests = context.WithCancel(context.Background())
+	s.requests, s.endRequests = context.WithCancelCause(context.Background())
 	s.http = http.Server{
 		Handler:           s.handler(handler),
 		ReadHeaderTimeout: 5 * time.Second,
@@ -226,7 +230,7 @@ func (s *Server) Stop() {
 	}
 	inFlight, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	defer time.AfterFunc(lastAnswers, s.endRequests).Stop()
+	defer time.AfterFunc(lastAnswers, func() { s.endRequests(ErrStopping) }).Stop()
 	if err := s.http.Shutdown(inFlight); err != nil {
 		s.log.Warn("some requests were not answered", "error", err)
 		s.Close()
@@ -236,7 +240,7 @@ func (s *Server) Stop() {
 
 // Close stops at once.
 func (s *Server) Close() {
-	s.endRequests()
+	s.endRequests(ErrStopping)
 	s.http.Close()
 	s.listener.Close() // in case Serve was never called
 	s.errors.tell()

@@ -391,6 +391,9 @@ func TestStopWhileSomebodyWaits(t *testing.T) {
 		s := newServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			select {
 			case <-r.Context().Done():
+				if cause := context.Cause(r.Context()); cause != ErrStopping {
+					t.Errorf("the request ended with %v", cause)
+				}
 				w.WriteHeader(http.StatusServiceUnavailable)
 			case <-time.After(20 * time.Second):
 			}
