@@ -202,7 +202,7 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	server, err := serving.Listen(cfg.listen, counts.Requests(cfg.corsOrigins.Handler(newHandler(a, pages), guardPath, log)), log)
+	server, err := serving.Listen(cfg.listen, counts.Requests(cfg.corsOrigins.Handler(newHandler(a, pages), guardPath, log), routes(a, pages)), log)
 	if err != nil {
 		return err
 	}

@@ -1,80 +1,60 @@
 package metrics
 
 import (
-	"maps"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
+
+	"simple-oauth2/internal/router"
 )
 
-// requests are the counts of the answers, by route. The map is replaced when a
-// route answers for the first time, and is otherwise only read.
+// requests are the counts of the answers: of each of the routes, and then of the
+// requests that match none.
 type requests struct {
-	routes    atomic.Pointer[map[string]*statuses]
-	mu        sync.Mutex // held to replace the map
+	routes    []router.Route
+	counts    []statuses
 	recorders sync.Pool
 }
 
 // statuses are counts by status, from 100 on.
 type statuses [500]atomic.Int64
 
-// Requests returns next, with its answers counted by status and by the route that
-// [http.Request.Pattern] names once next has returned.
-func (m *Metrics) Requests(next http.Handler) http.Handler {
+// Requests returns next, with its answers counted by status and by which of the
+// routes the request's path belongs to.
+func (m *Metrics) Requests(next http.Handler, routes []router.Route) http.Handler {
 	if !m.on() {
 		return next
 	}
-	m.requests.recorders.New = func() any { return new(recorder) }
+	q := &m.requests
+	q.routes, q.counts = routes, make([]statuses, len(routes)+1)
+	q.recorders.New = func() any { return new(recorder) }
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		recorded := m.requests.recorders.Get().(*recorder)
+		route := router.Index(routes, r.URL.Path)
+		if route < 0 {
+			route = len(routes)
+		}
+		recorded := q.recorders.Get().(*recorder)
 		recorded.ResponseWriter, recorded.status = w, http.StatusOK
 		next.ServeHTTP(recorded, r)
-		m.requests.of(r.Pattern)[recorded.status-100].Add(1)
+		q.counts[route][recorded.status-100].Add(1)
 		recorded.ResponseWriter = nil
-		m.requests.recorders.Put(recorded)
+		q.recorders.Put(recorded)
 	})
-}
-
-// of returns the counts for the route of a pattern.
-func (q *requests) of(pattern string) *statuses {
-	if known := q.routes.Load(); known != nil {
-		if counts := (*known)[pattern]; counts != nil {
-			return counts
-		}
-	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	routes := make(map[string]*statuses)
-	if known := q.routes.Load(); known != nil {
-		routes = maps.Clone(*known)
-	}
-	if routes[pattern] == nil {
-		routes[pattern] = new(statuses)
-	}
-	q.routes.Store(&routes)
-	return routes[pattern]
 }
 
 // byRoute returns the counts by the path of the route and the status. Requests
 // that match no route are under "other".
 func (q *requests) byRoute() map[string]map[int]int64 {
 	found := make(map[string]map[int]int64)
-	known := q.routes.Load()
-	if known == nil {
-		return found
-	}
-	for pattern, counts := range *known {
-		route := strings.TrimSuffix(pattern[strings.Index(pattern, " ")+1:], "{$}")
-		if route == "" {
-			route = "other"
+	for i := range q.counts {
+		path := "other"
+		if i < len(q.routes) {
+			path = q.routes[i].Path
 		}
-		if found[route] == nil {
-			found[route] = make(map[int]int64)
-		}
-		for i := range counts {
-			if n := counts[i].Load(); n > 0 {
-				found[route][i+100] += n
+		found[path] = make(map[int]int64)
+		for j := range q.counts[i] {
+			if n := q.counts[i][j].Load(); n > 0 {
+				found[path][j+100] = n
 			}
 		}
 	}

@@ -4,6 +4,7 @@ package router
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -19,25 +20,28 @@ type Route struct {
 	NotAllowed   http.Handler
 }
 
+// Index returns which of the routes takes requests for a path, or -1 if none does.
+func Index(routes []Route, path string) int {
+	return slices.IndexFunc(routes, func(route Route) bool {
+		return path == route.Path || route.Method == "" && IsBelow(path, route.Path)
+	})
+}
+
 // New returns a handler for the routes. A trailing slash is redirected to the path
 // without it, with 307, which keeps the method and the body; notFound answers
 // the rest. A path is compared as it was sent: none is cleaned up into another, and
 // a redirect leads only to the path of a route, on the same host. It is
-// relative, and so right behind a proxy that strips a prefix from the path. The
-// Pattern of a request tells which route answered it; it is empty if none did.
+// relative, and so right behind a proxy that strips a prefix from the path.
 func New(notFound http.Handler, routes []Route) http.Handler {
-	mux, known := http.NewServeMux(), make(map[string]bool)
-	var whole []Route
+	mux := http.NewServeMux()
 	for _, route := range routes {
 		if route.Method == "" {
-			whole = append(whole, route)
 			continue
 		}
 		allow := route.Method
 		if allow == http.MethodGet {
 			allow = "GET, HEAD"
 		}
-		known[route.Path] = true
 		pattern := route.Path
 		if pattern == "/" {
 			pattern = "/{$}" // to the mux, "/" is every path
@@ -49,20 +53,17 @@ func New(notFound http.Handler, routes []Route) http.Handler {
 		})
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		for _, route := range whole {
-			if IsBelow(r.URL.Path, route.Path) {
-				r.Pattern = route.Path
+		if i := Index(routes, r.URL.Path); i >= 0 {
+			if route := routes[i]; route.Method == "" {
 				route.Handler.ServeHTTP(w, r)
 				return
 			}
-		}
-		if known[r.URL.Path] {
 			r.URL.RawPath = "" // so that the mux, like FastAPI, sees the decoded path
 			mux.ServeHTTP(w, r)
 			return
 		}
 		path := strings.TrimRight(r.URL.Path, "/")
-		if !known[path] {
+		if i := Index(routes, path); i < 0 {
 			notFound.ServeHTTP(w, r)
 			return
 		}
