@@ -116,7 +116,6 @@ func newService(t testing.TB, usersJSON string) *service {
 		log:       log,
 	}
 	s.auth.services = clientauth.New(log, s.auth.users.find, s.auth.users.authenticate, (*storedUser).client)
-	s.auth.try, s.auth.introspected = s.auth.admission.Try, func(bool) {}
 	if err := s.auth.users.load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -784,6 +783,9 @@ func TestStoreUnavailable(t *testing.T) {
 				t.Errorf("%d %s, Retry-After %q; want %d %s", w.Code, w.Body, w.Header().Get("Retry-After"), tt.status, tt.body)
 			}
 		})
+	}
+	if logins, revocations := s.auth.counts.NotIssued.Load(), s.auth.counts.NotRevoked.Load(); logins != 1 || revocations != 1 {
+		t.Errorf("%d logins and %d revocations are counted as unavailable, want 1 of each", logins, revocations)
 	}
 	if text := s.log.String(); strings.Contains(text, "token revoked") {
 		t.Errorf("the log has a revocation that did not happen:\n%s", text)
@@ -2353,7 +2355,6 @@ func BenchmarkRefusal(b *testing.B) {
 	}
 	s := quiet(b, `{"johndoe": {"hashed_password": "`+string(hash)+`"}, "alice": {"disabled": true, "hashed_password": "`+string(hash)+`"}}`)
 	s.auth.admission = admission.New(0, time.Now)
-	s.auth.try = s.auth.admission.Try
 	names := []string{"johndoe", "alice", "nobody"}
 	took := make(map[string][]time.Duration)
 	for i := 0; b.Loop(); i++ {

@@ -193,16 +193,14 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 		clients:   &clientaddr.Clients{Proxies: cfg.proxies, Log: log},
 		forms:     form.NewReader(),
 		log:       log,
-
-		introspected: counts.Introspected,
 	}
-	a.try = counts.Logins(a.admission.Try)
 	a.services = clientauth.New(log, a.users.find, a.users.authenticate, (*storedUser).client)
 	pages, err := cfg.docs.Pages(docs, cfg.users == "", func() []string { return a.users.loaded.Load().scopes })
 	if err != nil {
 		return err
 	}
-	server, err := serving.Listen(cfg.listen, counts.Requests(cfg.corsOrigins.Handler(newHandler(a, pages), guardPath, log), routes(a, pages)), log)
+	handler := cfg.corsOrigins.Handler(newHandler(a, pages), guardPath, log)
+	server, err := serving.Listen(cfg.listen, counts.Requests(handler, routes(a, pages)), log)
 	if err != nil {
 		return err
 	}
@@ -221,13 +219,13 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 		a.tokens, err = etcd.New(ctx, cfg.etcd, log)
 	}
 	if err == nil {
-		err = counts.Listen(log)
+		err = counts.Listen(metrics.Sources{
+			Counts: &a.counts, Admission: a.admission, Store: a.tokens, Loaded: files.Loaded, Certificate: server.Pair.End,
+		}, log)
 	}
 	if err != nil {
 		return err
 	}
-	a.tokens = counts.Tokens(a.tokens)
-	counts.Watch(files.Loaded, server.Pair.End, a.admission.Load)
 	if err := files.Add(ctx, "users", a.users.load, cfg.users); err != nil {
 		return fmt.Errorf("-users: %w", err)
 	}

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -20,6 +19,7 @@ import (
 	"simple-oauth2/internal/gateway"
 	"simple-oauth2/internal/introspection"
 	"simple-oauth2/internal/logs"
+	"simple-oauth2/internal/metrics"
 	"simple-oauth2/internal/router"
 	"simple-oauth2/internal/tokens"
 	"simple-oauth2/internal/usersfile"
@@ -37,9 +37,7 @@ type auth struct {
 	forms     *form.Reader
 	services  *clientauth.Clients[*storedUser]
 	log       *slog.Logger
-
-	try          func(context.Context, netip.Addr, string, func() bool) (bool, error) // admission's, to be counted
-	introspected func(active bool)                                                    // counts an introspection
+	counts    metrics.Counts
 }
 
 // An endpoint answers a request. Its error, if it returns one, becomes the
@@ -208,7 +206,7 @@ func (a *auth) passwordForm(r *http.Request) (passwordRequestForm, error) {
 func (a *auth) login(w http.ResponseWriter, r *http.Request, request passwordRequestForm) error {
 	client := a.clients.Of(r)
 	var user *storedUser
-	right, err := a.try(r.Context(), client, request.Username, func() (ok bool) {
+	right, err := a.admission.Try(r.Context(), client, request.Username, func() (ok bool) {
 		user, ok = a.users.authenticate(request.Username, request.Password)
 		return ok
 	})
@@ -234,6 +232,7 @@ func (a *auth) login(w http.ResponseWriter, r *http.Request, request passwordReq
 		granted.Scope = &scope
 	}
 	if granted.AccessToken, err = a.issue(r.Context(), user, scope); err != nil {
+		a.counts.NotIssued.Add(1)
 		return err
 	}
 	log.Info("login", "scope", scope)
@@ -279,8 +278,10 @@ func (a *auth) revoke(w http.ResponseWriter, r *http.Request, request tokenReque
 	}
 	if record != nil {
 		if err := a.tokens.Delete(r.Context(), key); err != nil {
+			a.counts.NotRevoked.Add(1)
 			return err
 		}
+		a.counts.Revoked.Add(1)
 		a.log.Info("token revoked", "client", a.clients.Of(r), "username", logs.Cut(record.Username.String()), logs.Request(r.Header))
 	}
 	answer.JSON(w, http.StatusOK, struct{}{})
@@ -318,10 +319,11 @@ func (a *auth) introspect(w http.ResponseWriter, r *http.Request, token string) 
 	if err != nil {
 		return err
 	}
-	active := record != nil && user.active()
-	if a.introspected(active); active {
+	if record != nil && user.active() {
+		a.counts.Active.Add(1)
 		introspection.Active(w, user.Username, user.Scopes, record.Issued, record.Expires)
 	} else {
+		a.counts.Inactive.Add(1)
 		introspection.Inactive(w)
 	}
 	return nil

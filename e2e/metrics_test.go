@@ -50,6 +50,10 @@ func TestMetrics(t *testing.T) {
 	ask(service, "/users/me", "nonsense", nil)
 	ask(service, "/introspect", token, url.Values{"token": {token}})
 	ask(service, "/introspect", token, url.Values{"token": {"nonsense"}})
+	for _, secret := range []string{"hunter2", "hunter2", "hunter3"} {
+		credentials := url.Values{"token": {token}, "client_id": {"jane"}, "client_secret": {secret}}
+		ask(service, "/introspect", "", credentials)
+	}
 	ask(service, "/auth/jane", token, nil)
 	ask(service, "/auth?scope=other", token, nil)
 	ask(service, "/auth", "", nil)
@@ -68,12 +72,13 @@ func TestMetrics(t *testing.T) {
 	}
 	told := string(body)
 	for _, want := range []string{
-		`simple_oauth2_logins_total{result="ok"} 2`,
-		`simple_oauth2_logins_total{result="wrong"} 1`,
-		`simple_oauth2_login_wait_seconds_count 3`,
-		`simple_oauth2_login_check_seconds_count 3`,
+		`simple_oauth2_logins_total{result="ok"} 3`,
+		`simple_oauth2_logins_total{result="wrong"} 2`,
+		`simple_oauth2_login_wait_seconds_count 5`,
+		`simple_oauth2_login_check_seconds_count 5`,
 		`simple_oauth2_revocations_total{result="ok"} 1`,
-		`simple_oauth2_introspections_total{result="active"} 1`,
+		`simple_oauth2_introspections_total{result="active"} 3`,
+		`simple_oauth2_introspections_total{result="refused"} 1`,
 		`simple_oauth2_introspections_total{result="inactive"} 1`,
 		`simple_oauth2_auth_total{result="passed"} 1`,
 		`simple_oauth2_auth_total{result="forbidden"} 1`,
@@ -116,7 +121,7 @@ scrape_configs:
 		"--config.file", config, "--storage.tsdb.path", filepath.Join(dir, "data"), "--web.listen-address", addrs[1]}}
 	prometheus.start()
 	t.Cleanup(prometheus.kill)
-	// The two successful logins, as Prometheus reports them.
+	// The two logins and the client credentials, as Prometheus reports them.
 	query := "/api/v1/query?query=" + url.QueryEscape(`simple_oauth2_logins_total{result="ok"} and on (instance) up == 1`)
 	var answer struct {
 		Data struct{ Result []struct{ Value [2]any } }
@@ -129,7 +134,7 @@ scrape_configs:
 			t.Fatalf("Prometheus says %s\n%s", body, log)
 		}
 	}
-	if value := answer.Data.Result[0].Value[1]; value != "2" {
-		t.Errorf("Prometheus has %v logins, want 2", value)
+	if value := answer.Data.Result[0].Value[1]; value != "3" {
+		t.Errorf("Prometheus has %v logins, want 3", value)
 	}
 }

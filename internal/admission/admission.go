@@ -68,13 +68,11 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/netip"
 	"runtime"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"simple-oauth2/internal/clientaddr"
@@ -114,7 +112,8 @@ type Admission struct {
 	queue   queue
 	pace    pace.Pace // of refusals
 	delays  pace.Pace // of logins that wait before their turn
-	refused atomic.Int64
+
+	Counts
 }
 
 // New returns an Admission for the cores that Go may use. It refuses a username at
@@ -124,6 +123,8 @@ func New(maxFailures int, now func() time.Time) *Admission {
 	a := &Admission{history: newHistory(maxFailures, now), pace: pace.Pace{Now: now}}
 	a.queue.cores = runtime.GOMAXPROCS(0)
 	a.queue.now = now
+	a.Waits = newHistogram(.001, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10)
+	a.Checks = newHistogram(.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10)
 	return a
 }
 
@@ -142,12 +143,33 @@ func Flag(flags *flag.FlagSet, maxFailures *int) {
 // the password. If the error is a *Refused, check was not run. A login whose ctx
 // ends leaves the queue.
 func (a *Admission) Try(ctx context.Context, client netip.Addr, username string, check func() bool) (bool, error) {
-	right, err := a.try(ctx, visit{clientaddr.Networks(client), username}, check)
+	came := time.Now()
+	right, err := a.try(ctx, visit{clientaddr.Networks(client), username}, func() bool {
+		a.Waits.observe(time.Since(came))
+		return check()
+	})
+	a.ended(ctx, right, err)
+	return right, err
+}
+
+// ended counts how a login ended, and holds a refusal back.
+func (a *Admission) ended(ctx context.Context, right bool, err error) {
+	refused, _ := errors.AsType[*Refused](err)
+	switch {
+	case err != nil && context.Cause(ctx) == context.Canceled: // the client hung up, and was not refused by a server that stops
+		a.Gone.Add(1)
+	case refused != nil && refused.Reason == Guessing:
+		a.Guessing.Add(1)
+	case err != nil:
+		a.Busy.Add(1)
+	case right:
+		a.Right.Add(1)
+	default:
+		a.Wrong.Add(1)
+	}
 	if err != nil {
-		a.refused.Add(1)
 		a.pace.Hold(ctx)
 	}
-	return right, err
 }
 
 // try is Try without the pace. A known pair that is guessed at its own address is
@@ -187,6 +209,7 @@ func (a *Admission) once(ctx context.Context, v visit, check func() bool) (bool,
 	began := time.Now()
 	right = check()
 	took = time.Since(began)
+	a.Checks.observe(took)
 	a.history.count(v, right)
 	return right, nil
 }
@@ -219,12 +242,4 @@ func (a *Admission) Load() (running, waiting int) {
 	a.queue.mu.Lock()
 	defer a.queue.mu.Unlock()
 	return a.queue.running, a.queue.waiting
-}
-
-// LogRefused tells the log how many logins were refused since it last did so, if
-// any were. A line for each would let a flood fill the disk.
-func (a *Admission) LogRefused(log *slog.Logger) {
-	if n := a.refused.Swap(0); n > 0 {
-		log.Warn("logins refused", "count", n)
-	}
 }

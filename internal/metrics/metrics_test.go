@@ -2,7 +2,6 @@ package metrics
 
 import (
 	"context"
-	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -10,8 +9,10 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -52,118 +53,85 @@ func wants(t *testing.T, m *Metrics, want map[string]string) {
 
 func newMetrics() *Metrics {
 	m := New(Config{Addr: "127.0.0.1:0"})
-	m.Tokens(&tokens.Memory{Now: time.Now})
-	m.Watch(func(what string) time.Time { return time.Unix(int64(len(what)), 5e8) }, func() time.Time { return time.Time{} }, func() (int, int) { return 2, 3 })
+	m.sources = Sources{
+		Counts:      new(Counts),
+		Admission:   admission.New(1, time.Now),
+		Store:       &store{},
+		Loaded:      func(what string) time.Time { return time.Unix(int64(len(what)), 5e8) },
+		Certificate: func() time.Time { return time.Time{} },
+	}
 	return m
 }
 
-// store is a store that keeps nothing while it is broken.
+// store is a store that has seven tokens, and may lack something.
 type store struct {
 	tokens.Memory
-	broken bool
+	lacks string
 }
 
-func (s *store) Put(ctx context.Context, key tokens.Key, record *tokens.Record) error {
-	if s.broken {
-		return tokens.ErrUnavailable
-	}
-	return s.Memory.Put(ctx, key, record)
-}
+func (s *store) Live() int              { return 7 }
+func (s *store) Status() (bool, string) { return true, s.lacks }
 
-func (s *store) Delete(ctx context.Context, key tokens.Key) error {
-	if s.broken {
-		return tokens.ErrUnavailable
-	}
-	return s.Memory.Delete(ctx, key)
-}
-
-func (s *store) Status() (bool, string) {
-	if s.broken {
-		return true, "what is wrong"
-	}
-	return true, ""
-}
-
-func TestLogins(t *testing.T) {
+// TestCounts scrapes what others count.
+func TestCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMetrics()
-		s := &store{Memory: tokens.Memory{Now: time.Now}}
-		counted := m.Tokens(s)
-		for _, tt := range []struct {
-			right, broken, hungUp bool
-			err                   error
-		}{
-			{right: true},
-			{right: true, broken: true},
-			{},
-			{err: &admission.Refused{Reason: admission.Guessing}},
-			{err: &admission.Refused{Reason: admission.Guessing}},
-			{err: &admission.Refused{Reason: admission.Busy}},
-			{err: &admission.Refused{Reason: admission.Busy}, hungUp: true},
-			{err: context.Canceled, hungUp: true},
+		a, c := m.sources.Admission, m.sources.Counts
+		a.Try(t.Context(), netip.MustParseAddr("192.0.2.1"), "jane", func() bool {
+			time.Sleep(60 * time.Millisecond)
+			return true
+		})
+		for i, count := range []*atomic.Int64{
+			&a.Right, &a.Wrong, &a.Guessing, &a.Busy, &a.Gone,
+			&c.NotIssued, &c.Revoked, &c.NotRevoked, &c.Active, &c.Inactive,
 		} {
-			ctx, cancel := context.WithCancel(t.Context())
-			if tt.hungUp {
-				cancel()
-			}
-			try := m.Logins(func(_ context.Context, _ netip.Addr, _ string, check func() bool) (bool, error) {
-				if tt.err != nil {
-					return false, tt.err
-				}
-				time.Sleep(300 * time.Millisecond)
-				return check(), nil
-			})
-			right, err := try(ctx, netip.Addr{}, "jane", func() bool { time.Sleep(60 * time.Millisecond); return tt.right })
-			if right != tt.right || err != tt.err {
-				t.Errorf("%v, %v; want %v, %v", right, err, tt.right, tt.err)
-			}
-			s.broken = tt.broken
-			if right {
-				err = counted.Put(ctx, tokens.KeyOf("x"), &tokens.Record{Expires: time.Now().Unix() + 60})
-				if (err != nil) != tt.broken {
-					t.Error(err)
-				}
-			}
-			cancel()
+			count.Store(int64(11 + i))
 		}
 		wants(t, m, map[string]string{
-			`simple_oauth2_logins_total{result="ok"}`:              "1",
-			`simple_oauth2_logins_total{result="unavailable"}`:     "1",
-			`simple_oauth2_logins_total{result="wrong"}`:           "1",
-			`simple_oauth2_logins_total{result="guessing"}`:        "2",
-			`simple_oauth2_logins_total{result="busy"}`:            "1",
-			`simple_oauth2_logins_total{result="gone"}`:            "2",
-			`simple_oauth2_login_wait_seconds_bucket{le="0.25"}`:   "0",
-			`simple_oauth2_login_wait_seconds_bucket{le="0.5"}`:    "3",
-			`simple_oauth2_login_wait_seconds_bucket{le="+Inf"}`:   "3",
-			`simple_oauth2_login_wait_seconds_sum`:                 "0.9",
-			`simple_oauth2_login_wait_seconds_count`:               "3",
-			`simple_oauth2_login_check_seconds_bucket{le="0.05"}`:  "0",
-			`simple_oauth2_login_check_seconds_bucket{le="0.1"}`:   "3",
-			`simple_oauth2_login_check_seconds_sum`:                "0.18",
-			`simple_oauth2_login_check_seconds_bucket{le="0.025"}`: "0",
-			`simple_oauth2_tokens_live`:                            "1",
-			`simple_oauth2_checks_running`:                         "2",
-			`simple_oauth2_checks_waiting`:                         "3",
+			`simple_oauth2_logins_total{result="ok"}`:               "11",
+			`simple_oauth2_logins_total{result="wrong"}`:            "12",
+			`simple_oauth2_logins_total{result="guessing"}`:         "13",
+			`simple_oauth2_logins_total{result="busy"}`:             "14",
+			`simple_oauth2_logins_total{result="gone"}`:             "15",
+			`simple_oauth2_logins_total{result="unavailable"}`:      "16",
+			`simple_oauth2_login_wait_seconds_bucket{le="0.001"}`:   "1",
+			`simple_oauth2_login_wait_seconds_count`:                "1",
+			`simple_oauth2_login_check_seconds_bucket{le="0.05"}`:   "0",
+			`simple_oauth2_login_check_seconds_bucket{le="0.1"}`:    "1",
+			`simple_oauth2_login_check_seconds_bucket{le="+Inf"}`:   "1",
+			`simple_oauth2_login_check_seconds_sum`:                 "0.06",
+			`simple_oauth2_login_check_seconds_count`:               "1",
+			`simple_oauth2_checks_running`:                          "0",
+			`simple_oauth2_checks_waiting`:                          "0",
+			`simple_oauth2_revocations_total{result="ok"}`:          "17",
+			`simple_oauth2_revocations_total{result="unavailable"}`: "18",
+			`simple_oauth2_introspections_total{result="active"}`:   "19",
+			`simple_oauth2_introspections_total{result="inactive"}`: "20",
+			`simple_oauth2_tokens_live`:                             "7",
+			`simple_oauth2_token_store_up`:                          "1",
 		})
+		m.sources.Store = &store{lacks: "what is wrong"}
+		wants(t, m, map[string]string{`simple_oauth2_token_store_up`: "0"})
 	})
 }
 
-func TestStore(t *testing.T) {
-	m := newMetrics()
-	s := &store{Memory: tokens.Memory{Now: time.Now}}
-	counted := m.Tokens(s)
-	for _, broken := range []bool{false, true} {
-		s.broken = broken
-		if err := counted.Delete(t.Context(), tokens.KeyOf("x")); broken != errors.Is(err, tokens.ErrUnavailable) {
-			t.Error(err)
+// TestChecks scrapes while each core has a check and two more wait.
+func TestChecks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMetrics()
+		checks := runtime.GOMAXPROCS(0) + 2
+		for range checks {
+			go m.sources.Admission.Try(t.Context(), netip.MustParseAddr("192.0.2.1"), "jane", func() bool {
+				time.Sleep(time.Second)
+				return true
+			})
 		}
-		up := map[bool]string{false: "1", true: "0"}[broken]
-		wants(t, m, map[string]string{"simple_oauth2_token_store_up": up})
-	}
-	wants(t, m, map[string]string{
-		`simple_oauth2_revocations_total{result="ok"}`:          "1",
-		`simple_oauth2_revocations_total{result="unavailable"}`: "1",
+		synctest.Wait()
+		wants(t, m, map[string]string{
+			`simple_oauth2_checks_running`: strconv.Itoa(checks - 2),
+			`simple_oauth2_checks_waiting`: "2",
+		})
+		time.Sleep(time.Minute)
 	})
 }
 
@@ -196,9 +164,6 @@ func TestRequests(t *testing.T) {
 		method, path, _ := strings.Cut(request, " ")
 		handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(method, path, nil))
 	}
-	m.Introspected(true)
-	m.Introspected(false)
-	m.Introspected(false)
 	want := map[string]string{
 		`simple_oauth2_requests_total{route="/users/me",status="200"}`:   "2",
 		`simple_oauth2_requests_total{route="/users/me",status="405"}`:   "2",
@@ -211,8 +176,6 @@ func TestRequests(t *testing.T) {
 		`simple_oauth2_requests_total{route="/auth",status="503"}`:       "1",
 		`simple_oauth2_requests_total{route="other",status="307"}`:       "1",
 		`simple_oauth2_requests_total{route="other",status="404"}`:       "2",
-		`simple_oauth2_introspections_total{result="active"}`:            "1",
-		`simple_oauth2_introspections_total{result="inactive"}`:          "2",
 		`simple_oauth2_introspections_total{result="refused"}`:           "1",
 		`simple_oauth2_introspections_total{result="guessing"}`:          "1",
 		`simple_oauth2_introspections_total{result="malformed"}`:         "1",
@@ -237,7 +200,7 @@ func TestLoaded(t *testing.T) {
 		`simple_oauth2_last_load_timestamp_seconds{what="certificate"}`: "",
 		`simple_oauth2_certificate_end_timestamp_seconds`:               "",
 	})
-	m.certificate = func() time.Time { return time.Unix(7, 0) }
+	m.sources.Certificate = func() time.Time { return time.Unix(7, 0) }
 	wants(t, m, map[string]string{
 		`simple_oauth2_last_load_timestamp_seconds{what="certificate"}`: "11.5",
 		`simple_oauth2_certificate_end_timestamp_seconds`:               "7",
@@ -246,11 +209,7 @@ func TestLoaded(t *testing.T) {
 
 func TestOff(t *testing.T) {
 	m := New(Config{})
-	s := &tokens.Memory{}
-	if m.Tokens(s) != tokens.Store(s) {
-		t.Error("the store is wrapped")
-	}
-	if err := m.Listen(slog.New(slog.DiscardHandler)); err != nil {
+	if err := m.Listen(Sources{}, slog.New(slog.DiscardHandler)); err != nil {
 		t.Error(err)
 	}
 	m.Serve(t.Context()) // returns at once
@@ -258,14 +217,14 @@ func TestOff(t *testing.T) {
 
 func TestListenError(t *testing.T) {
 	m := New(Config{Addr: "nowhere"})
-	if err := m.Listen(slog.New(slog.DiscardHandler)); err == nil || !strings.HasPrefix(err.Error(), "-metrics-addr: ") {
+	if err := m.Listen(m.sources, slog.New(slog.DiscardHandler)); err == nil || !strings.HasPrefix(err.Error(), "-metrics-addr: ") {
 		t.Errorf("error %v", err)
 	}
 }
 
 func TestServe(t *testing.T) {
 	m := newMetrics()
-	if err := m.Listen(slog.New(slog.DiscardHandler)); err != nil {
+	if err := m.Listen(m.sources, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -285,8 +244,9 @@ func TestServe(t *testing.T) {
 	<-served
 }
 
-// TestUnknown wants no other package to import this one.
-func TestUnknown(t *testing.T) {
+// TestNotImported checks that no other room imports this one: each keeps its own
+// counts.
+func TestNotImported(t *testing.T) {
 	files, err := filepath.Glob("../*/*.go")
 	if err != nil || len(files) < 20 {
 		t.Fatal(files, err)

@@ -8,30 +8,13 @@ import (
 	"runtime"
 	runtimemetrics "runtime/metrics"
 	"slices"
-	"sort"
 	"strconv"
 	"sync/atomic"
 	"time"
 
+	"simple-oauth2/internal/admission"
 	"simple-oauth2/internal/version"
 )
-
-// histogram counts durations by the bucket that they fall into. The last bucket
-// is for those longer than all bounds.
-type histogram struct {
-	bounds  []float64 // in seconds
-	buckets []atomic.Int64
-	sum     atomic.Int64 // in nanoseconds
-}
-
-func newHistogram(bounds ...float64) histogram {
-	return histogram{bounds: bounds, buckets: make([]atomic.Int64, len(bounds)+1)}
-}
-
-func (h *histogram) observe(d time.Duration) {
-	h.buckets[sort.SearchFloat64s(h.bounds, d.Seconds())].Add(1)
-	h.sum.Add(int64(d))
-}
 
 // text is the text format of Prometheus, version 0.0.4.
 type text struct{ bytes.Buffer }
@@ -66,27 +49,25 @@ func (t *text) counter(name, help string, value float64) {
 	t.sample(name, value)
 }
 
-func (t *text) histogram(name, help string, h *histogram) {
+func (t *text) histogram(name, help string, h *admission.Histogram) {
 	t.family(name, "histogram", help)
 	var count int64
-	for i := range h.buckets {
-		count += h.buckets[i].Load()
+	for i := range h.Buckets {
+		count += h.Buckets[i].Load()
 		bound := "+Inf"
-		if i < len(h.bounds) {
-			bound = strconv.FormatFloat(h.bounds[i], 'g', -1, 64)
+		if i < len(h.Bounds) {
+			bound = strconv.FormatFloat(h.Bounds[i], 'g', -1, 64)
 		}
 		t.sample(name+"_bucket", float64(count), "le", bound)
 	}
-	t.sample(name+"_sum", time.Duration(h.sum.Load()).Seconds())
+	t.sample(name+"_sum", time.Duration(h.Sum.Load()).Seconds())
 	t.sample(name+"_count", float64(count))
 }
 
-// results adds a sample for each of some results, even for those that are 0: a
-// rate needs a value before the first.
-func (t *text) results(name string, counts *results, of ...result) {
-	for _, r := range of {
-		t.sample(name, float64(counts[r].Load()), "result", names[r])
-	}
+// result adds a sample for a result, even if it is 0: a rate needs a value before
+// the first.
+func (t *text) result(name, result string, count *atomic.Int64) {
+	t.sample(name, float64(count.Load()), "result", result)
 }
 
 // answers adds a sample for each result, the sum of the counts of its statuses.
@@ -103,23 +84,33 @@ func (t *text) answers(name string, counts map[int]int64, results map[string][]i
 // writeTo writes all metrics.
 func (m *Metrics) writeTo(w io.Writer) {
 	var t text
-	byRoute := m.requests.byRoute()
+	byRoute, logins, counts := m.requests.byRoute(), m.sources.Admission, m.sources.Counts
 
 	name := "simple_oauth2_logins_total"
-	t.family(name, "counter", "Logins by result: ok; wrong username or password (wrong); refused for guessing (guessing) or because too many were waiting (busy); the client hung up (gone); the token could not be stored (unavailable).")
-	t.results(name, &m.logins, ok, wrong, guessing, busy, gone, unavailable)
-	t.histogram("simple_oauth2_login_wait_seconds", "How long logins waited for their password check.", &m.waits)
-	t.histogram("simple_oauth2_login_check_seconds", "How long it took to check a password.", &m.checks)
-	running, waiting := m.load()
+	t.family(name, "counter", "Logins and client credentials by result: the password was right (ok) or wrong; "+
+		"refused for guessing (guessing) or because too many were waiting (busy); the client hung up (gone). "+
+		"Logins with the right password whose token could not be stored are also counted as unavailable.")
+	t.result(name, "ok", &logins.Right)
+	t.result(name, "wrong", &logins.Wrong)
+	t.result(name, "guessing", &logins.Guessing)
+	t.result(name, "busy", &logins.Busy)
+	t.result(name, "gone", &logins.Gone)
+	t.result(name, "unavailable", &counts.NotIssued)
+	t.histogram("simple_oauth2_login_wait_seconds",
+		"How long logins and client credentials waited for their password check.", &logins.Waits)
+	t.histogram("simple_oauth2_login_check_seconds", "How long it took to check a password.", &logins.Checks)
+	running, waiting := logins.Load()
 	t.gauge("simple_oauth2_checks_running", "Password checks that are running now.", float64(running))
 	t.gauge("simple_oauth2_checks_waiting", "Password checks that are waiting for their turn now.", float64(waiting))
 
 	name = "simple_oauth2_revocations_total"
 	t.family(name, "counter", "Revocations of live tokens by result: ok, or they could not be stored (unavailable).")
-	t.results(name, &m.revocations, ok, unavailable)
+	t.result(name, "ok", &counts.Revoked)
+	t.result(name, "unavailable", &counts.NotRevoked)
 	name = "simple_oauth2_introspections_total"
 	t.family(name, "counter", "Introspections by result: the token is active or inactive; the client may not ask (refused), or has sent too many wrong secrets (guessing); the request is malformed; too many password checks were waiting, or the store cannot be reached (unavailable).")
-	t.results(name, &m.introspections, active, inactive)
+	t.result(name, "active", &counts.Active)
+	t.result(name, "inactive", &counts.Inactive)
 	t.answers(name, byRoute["/introspect"], map[string][]int{"refused": {401, 403}, "guessing": {429}, "malformed": {400, 405, 413, 415, 422}, "unavailable": {503}})
 	name = "simple_oauth2_auth_total"
 	t.family(name, "counter", "Requests of gateways to /auth by result: the client's request may pass (passed); it has no live token (unauthenticated); its user is disabled or a scope is missing (forbidden); the store cannot be reached (unavailable).")
@@ -133,14 +124,14 @@ func (m *Metrics) writeTo(w io.Writer) {
 		}
 	}
 
-	up, lacks := m.store.Status()
+	up, lacks := m.sources.Store.Status()
 	t.gauge("simple_oauth2_token_store_up", "1 if the token store is up and works, else 0; /healthz says what is wrong.", number(up && lacks == ""))
-	t.gauge("simple_oauth2_tokens_live", "Live tokens; an expired one may count for some seconds more.", float64(m.store.Live()))
+	t.gauge("simple_oauth2_tokens_live", "Live tokens; an expired one may count for some seconds more.", float64(m.sources.Store.Live()))
 	name = "simple_oauth2_last_load_timestamp_seconds"
 	t.family(name, "gauge", "When the users and the certificate were last loaded without an error.")
-	t.sample(name, seconds(m.loaded("users")), "what", "users")
-	if end := m.certificate(); !end.IsZero() {
-		t.sample(name, seconds(m.loaded("certificate")), "what", "certificate")
+	t.sample(name, seconds(m.sources.Loaded("users")), "what", "users")
+	if end := m.sources.Certificate(); !end.IsZero() {
+		t.sample(name, seconds(m.sources.Loaded("certificate")), "what", "certificate")
 		t.gauge("simple_oauth2_certificate_end_timestamp_seconds", "When the certificate expires, or another one of its chain if that is earlier.", seconds(end))
 	}
 	name = "simple_oauth2_build_info"
