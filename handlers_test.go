@@ -23,6 +23,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -1726,6 +1727,25 @@ func (s *started) waitForEnd(t *testing.T) {
 	}
 	if !strings.HasSuffix(s.log.String(), "msg=stopped\n") {
 		t.Errorf("the log does not end with the stop:\n%s", s.log)
+	}
+}
+
+// TestRefusedBeforeAStop has a login refused in the last seconds before a stop.
+func TestRefusedBeforeAStop(t *testing.T) {
+	s := start(t, "-max-failures", "1")
+	for _, want := range []int{400, 429} {
+		response, err := http.PostForm("http://"+s.addr+"/token", url.Values{"username": {"nobody"}, "password": {"guess"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if response.Body.Close(); response.StatusCode != want {
+			t.Errorf("%s, want %d", response.Status, want)
+		}
+	}
+	s.stop()
+	s.waitForEnd(t)
+	if !strings.Contains(s.log.String(), `msg="logins refused" count=1`) {
+		t.Errorf("the refusal is not in the log:\n%s", s.log)
 	}
 }
 

@@ -246,6 +246,7 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 	case <-ctx.Done():
 		log.Info("stopping")
 		server.Stop()
+		a.admission.LogRefused(log)
 		log.Info("stopped")
 		return nil
 	}
