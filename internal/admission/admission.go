@@ -46,9 +46,9 @@
 //	                                   each 15 minutes       half a minute; then nothing
 //	many networks, one username        the same, and each    a first login of that user from elsewhere
 //	                                   waits up to 8 s       takes up to 8 s longer
-//	a user's own address and username  15 a minute, and 10   of that user's logins from there 2 in 3 are
-//	                                   after each login of   served beside one guesser, 1 in 20 beside
-//	                                   that user             64; others notice nothing
+//	a user's own address and username  15 a minute, and 10   of that user's logins from there 9 in 10
+//	                                   after each login of   are served beside one guesser, 1 in 20
+//	                                   that user             beside 64; others notice nothing
 //	a user with an account             as many wrong as      networks take turns with it: 0.2 s; first
 //	                                   right ones            logins from its own address wait 7 s
 //
@@ -172,18 +172,35 @@ func (a *Admission) ended(ctx context.Context, right bool, err error) {
 	}
 }
 
-// try is Try without the pace. A known pair that is guessed at its own address is
-// not refused while it may wait: each time that a guess is due, chance decides
-// between its owner and those who guess.
-func (a *Admission) try(ctx context.Context, v visit, check func() bool) (bool, error) {
+// try is Try without the pace.
+func (a *Admission) try(ctx context.Context, v visit, check func() bool) (right bool, err error) {
+	err = a.patiently(ctx, v, a.history.max, func(ctx context.Context) (err error) {
+		right, err = a.once(ctx, v, check)
+		return err
+	})
+	return right, err
+}
+
+// patiently runs once. A known pair that is guessed at its own address, beyond the
+// limit, is not refused while it may wait: until a moment that chance picks from the
+// second after the next guess is due. So chance decides between the pair's owner
+// and those who guess, and not who is the first to ask.
+func (a *Admission) patiently(ctx context.Context, v visit, limit int, once func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
 	for {
-		right, err := a.once(ctx, v, check)
+		left, guessed := a.history.guessed(v, limit)
+		room := true
+		if wait := left + rand.N(time.Second); guessed && wait > 0 {
+			room = a.delays.Wait(ctx, wait)
+		}
+		if guessed && ctx.Err() != nil {
+			return refusal(max(left, 1))
+		}
+		err := once(ctx)
 		refused, ok := errors.AsType[*Refused](err)
-		if !ok || refused.Reason != Guessing || !a.history.knows(v) ||
-			!a.delays.Wait(ctx, refused.RetryAfter+rand.N(time.Second)) || ctx.Err() != nil {
-			return right, err
+		if !ok || refused.Reason != Guessing || !room || !a.history.knows(v) {
+			return err
 		}
 	}
 }

@@ -531,8 +531,9 @@ func TestKnownPairIsGuessed(t *testing.T) {
 		{"one, as fast as it is answered", 1, 0, time.Second, 45},
 		{"one, each second", 1, time.Second, time.Second, 45},
 		{"four", 4, 100 * time.Millisecond, time.Second, 20},
-		{"one, and the user comes each minute", 1, 0, time.Minute, 25},
+		{"one, and the user comes each minute", 1, 0, time.Minute, 40},
 		{"eight, and the user comes each minute", 8, 0, time.Minute, 8},
+		{"one, at the moment it may, and the user comes each minute", 1, 4*time.Second - time.Millisecond, time.Minute, 40},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			attack(t, cost10, heavy, func(m *machine) {

@@ -90,28 +90,51 @@ func (h *history) isKnown(v visit) bool {
 // allowed is base for an address, and eight times as many for each wider network.
 func allowed(base int, v visit, level int) int { return base << (3 * (len(v.networks) - 1 - level)) }
 
-// refuse returns a *Refused while the pair has to wait. Wrong passwords that
-// others sent from its wider networks do not count for a known pair.
+// refuse returns a *Refused while the pair has to wait.
 func (h *history) refuse(v visit) error {
-	if h.max == 0 {
-		return nil
-	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	left, _ := h.left(v, h.max)
+	return refusal(left)
+}
+
+// guessed says whether a known pair sent as many wrong passwords as it may, and
+// how long it has to wait, as left does.
+func (h *history) guessed(v visit, limit int) (left time.Duration, guessed bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	left, over := h.left(v, limit)
+	return left, over && h.isKnown(v)
+}
+
+// left returns how long a pair has to wait, less than 0 if it had to and need not any
+// more, and whether it sent as many wrong passwords in a row as it may; a limit of
+// 0 is any number. Those that others sent from its
+// wider networks do not count for a known pair. The caller must hold mu.
+func (h *history) left(v visit, limit int) (left time.Duration, over bool) {
+	if limit == 0 {
+		return 0, false
+	}
 	widest, longest := 0, longestRefusal
 	if h.isKnown(v) {
 		widest, longest = len(v.networks)-1, longestKnown
 	}
-	var left time.Duration
 	for level := widest; level < len(v.networks); level++ {
 		found := h.wrong.Find(h.pair(v, level), h.now())
-		excess := found.N - allowed(h.max, v, level)
+		excess := found.N - allowed(limit, v, level)
 		if excess < 0 {
 			continue
 		}
-		wait := min(time.Second<<min(excess, 6), longest)
-		left = max(left, wait-h.now().Sub(found.Last))
+		ends := min(time.Second<<min(excess, 6), longest) - h.now().Sub(found.Last)
+		if !over || ends > left {
+			left, over = ends, true
+		}
 	}
+	return left, over
+}
+
+// refusal returns a *Refused if something is left to wait, in whole seconds.
+func refusal(left time.Duration) error {
 	if left <= 0 {
 		return nil
 	}
@@ -149,25 +172,36 @@ func (h *history) class(v visit) (c class, wrong []int) {
 	return c, wrong
 }
 
+// know makes a pair known. The caller must hold mu, as for countWrong.
+func (h *history) know(v visit) {
+	key, number := h.home(v)
+	h.known.Put(key, recent.Count{N: number, Last: h.now()})
+}
+
 // count takes a right or wrong password into account. A right one makes up for a
 // wrong one of its networks, since an office has typos; so a network's count goes
 // no further than twice its limit. It also halves the count of its username
-// anywhere. A network that is over its limit does not use up that of the wider
-// ones as well.
+// anywhere.
 func (h *history) count(v visit, right bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	now, narrowest := h.now(), len(v.networks)-1
-	if right {
-		key, number := h.home(v)
-		h.known.Put(key, recent.Count{N: number, Last: now})
-		h.wrong.Delete(h.pair(v, narrowest))
-		h.wrong.Lower(h.anywhere(v), now, func(n int) int { return n / 2 })
-		for level := range v.networks {
-			h.wrong.Lower(h.network(v, level), now, func(n int) int { return n - 1 })
-		}
+	if !right {
+		h.countWrong(v)
 		return
 	}
+	now := h.now()
+	h.know(v)
+	h.wrong.Delete(h.pair(v, len(v.networks)-1))
+	h.wrong.Lower(h.anywhere(v), now, func(n int) int { return n / 2 })
+	for level := range v.networks {
+		h.wrong.Lower(h.network(v, level), now, func(n int) int { return n - 1 })
+	}
+}
+
+// countWrong takes a wrong password into account. A network that is over its limit
+// does not use up that of the wider ones as well.
+func (h *history) countWrong(v visit) {
+	now, narrowest := h.now(), len(v.networks)-1
 	if !h.isKnown(v) {
 		h.wrong.Add(h.anywhere(v), now, 1<<20)
 	}
