@@ -194,7 +194,7 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 		forms:     form.NewReader(),
 		log:       log,
 	}
-	a.services = clientauth.New(log, a.users.find, a.users.authenticate, (*storedUser).client)
+	a.services = clientauth.New(log, a.admission, a.users.find, a.users.authenticate, (*storedUser).client)
 	pages, err := cfg.docs.Pages(docs, cfg.users == "", func() []string { return a.users.loaded.Load().scopes })
 	if err != nil {
 		return err

@@ -301,7 +301,7 @@ func (a *auth) tokenInQuestion(r *http.Request) (string, error) {
 	case err != nil:
 		err = &httpError{http.StatusBadRequest, err.Error(), "invalid_request", nil}
 	case credentials != nil:
-		err = errRefused(a.services.Authenticate(r.Context(), a.clients.Of(r), r.RemoteAddr, credentials, a.admission.Try))
+		err = errRefused(a.services.Authenticate(r, a.clients.Of(r), credentials))
 	case bearer == "":
 		err = errNoCredentials
 	case bearer == request.Token:

@@ -172,6 +172,22 @@ func (a *Admission) ended(ctx context.Context, right bool, err error) {
 	}
 }
 
+// Recall is Try for a password that is compared with the right one, which the
+// caller remembers for that address: right says whether they are the same. It
+// takes no turn, as that costs nothing. The error is a *Refused while a password
+// may not be compared, and the client must then learn nothing of right.
+//
+// A wrong one counts as one that was checked. A right one clears no count. Here
+// the limit on wrong passwords is never more than 10, since no check slows them.
+func (a *Admission) Recall(ctx context.Context, client netip.Addr, username string, right bool) error {
+	v := visit{clientaddr.Networks(client), username}
+	err := a.patiently(ctx, v, a.history.recalls(), func(context.Context) error { return a.history.recall(v, right) })
+	if err != nil || !right {
+		a.ended(ctx, right, err)
+	}
+	return err
+}
+
 // try is Try without the pace.
 func (a *Admission) try(ctx context.Context, v visit, check func() bool) (right bool, err error) {
 	err = a.patiently(ctx, v, a.history.max, func(ctx context.Context) (err error) {

@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"cmp"
 	"hash/maphash"
 	"net/netip"
 	"sync"
@@ -97,6 +98,27 @@ func (h *history) refuse(v visit) error {
 	left, _ := h.left(v, h.max)
 	return refusal(left)
 }
+
+// recall is refuse for a password that is compared with one that is remembered,
+// and takes it into account. A right one keeps its pair known, but makes up for no
+// wrong one: a client sends it as often as it likes.
+func (h *history) recall(v visit, right bool) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	left, _ := h.left(v, h.recalls())
+	switch {
+	case left > 0:
+	case right:
+		h.know(v)
+	default:
+		h.countWrong(v)
+	}
+	return refusal(left)
+}
+
+// recalls is how many wrong passwords in a row may be compared with one that is
+// remembered: no check slows them, so there must be a limit.
+func (h *history) recalls() int { return min(cmp.Or(h.max, patience), patience) }
 
 // guessed says whether a known pair sent as many wrong passwords as it may, and
 // how long it has to wait, as left does.

@@ -4,38 +4,38 @@
 //
 // In Basic the RFC wants both parts form-encoded, but half of the libraries send
 // them unencoded. So the pair is tried as it was sent and then, if that differs,
-// form-decoded; one request still counts as one guess. A request that uses two
+// form-decoded. If the two readings have the same name, they are one guess at it;
+// otherwise each counts as a guess at its own name. A request that uses two
 // methods is refused (RFC 6749 2.3), unless both say the same: otherwise two
 // programs could take it to come from two different clients. White space around a
 // name is left out, as at a login.
 //
-// A password check is slow on purpose, and goes through admission as a login
-// does. Right credentials are remembered, so that the next request costs nothing:
+// A client is where its connection comes from: a gateway that passes on the
+// X-Forwarded-For of the people it serves is still one client. Only the log has
+// the address that was forwarded.
 //
-//   - The memory holds an HMAC of the name, the secret and the user's stored hash,
-//     under a random key that never leaves the process; it never holds a secret.
-//     A new stored hash makes a new HMAC, and each request asks whether the user
-//     may still be a client, so that a change of the users takes effect from the
-//     next request on.
-//   - It is valid for the address that sent the right credentials, until that
-//     address sends another secret for the name; then the right one is checked
-//     again. Otherwise a guesser could test a secret against the memory at full
-//     speed, where admission allows a few checks a second.
-//   - It is also valid for the connection that sent them, until another secret
-//     comes over that one. So a client that keeps its connections open does not
-//     notice a guesser at its own address. Nor is it checked again and again, each
-//     time clearing the guesser's count of wrong secrets.
-//   - At most 4096 addresses and 4096 connections are kept, in two megabytes; beyond
-//     that a random one is dropped, and has to be checked again.
+// A password check is slow on purpose, and goes through admission as a login
+// does. Right credentials of a client are then remembered, so that the next
+// request costs nothing. What is remembered is an HMAC of name and secret, under a
+// random key that never leaves the process, and the user's stored hash: it ends
+// when that changes. Each request asks whether the user may still be a client.
+//
+//   - They are remembered for the connection that sent them. There, the right
+//     secret is served at once, whatever others send. Another secret for that name
+//     ends this for as long as the connection lasts.
+//   - They are remembered for the address that sent them, 1024 addresses for each
+//     client. On a new connection a secret is compared with the right one there,
+//     and admission counts each that is wrong: up to 10 of them are compared, then
+//     15 a minute, as at a login. A right one clears no count, or a client that
+//     opens many connections would allow a guesser beside it as many tries.
+//
+// Nothing else can tell a client's new connection from a guesser's lucky one. So a
+// client whose secret is guessed from its own address is served at once only over
+// the connections that it keeps; over a new one it waits, as admission says.
 //
 // While credentials from an address are being checked, further requests with the
 // same ones wait for that check, so that a gateway that starts with hundreds of
-// requests costs one check. It continues as long as any of them waits.
-//
-// Admission counts a guess under the decoded name. So most names have one count,
-// here and at a login, however they are encoded. A name that contains a plus or a
-// percent sign has two, one for each way to send it: to count it under the name
-// that exists would reveal which names exist.
+// requests costs one check.
 package clientauth
 
 import (
@@ -47,12 +47,16 @@ import (
 	"encoding/binary"
 	"errors"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
+	"simple-oauth2/internal/admission"
+	"simple-oauth2/internal/clientaddr"
 	"simple-oauth2/internal/logs"
 	"simple-oauth2/internal/usersfile"
 )
@@ -71,8 +75,8 @@ type Credentials []pair
 
 type pair struct{ name, secret string }
 
-// counted is the name under which a guess is counted.
-func (c Credentials) counted() string { return c[len(c)-1].name }
+// name is the one that the log has.
+func (c Credentials) name() string { return c[len(c)-1].name }
 
 // Read returns the credentials of a request with these Authorization headers and
 // these form fields, client_id and client_secret, which are empty if they were
@@ -125,213 +129,251 @@ func readBasic(header string) Credentials {
 
 // Clients are the users who may be clients. Make it with New.
 type Clients[User any] struct {
-	log   *slog.Logger
-	find  func(name string) (User, bool)
-	check func(name, secret string) (User, bool)
-	may   func(User) (hash []byte, may bool)
-	key   []byte
+	log       *slog.Logger
+	admission *admission.Admission
+	find      func(name string) (User, bool)
+	check     func(name, secret string) (User, bool)
+	may       func(User) (hash []byte, may bool)
+	key       []byte
 
 	mu       sync.Mutex
-	verdicts map[place]*verdict // pending, or for a right secret
-	right    map[connection]mac // the right credentials of a connection
+	right    map[string]map[netip.Addr]right // by name
+	checking map[place]*checking
 }
 
-const mostKept = 4096 // of each
-
-type place struct {
-	name   string
-	client netip.Addr
-}
-
-// connection is named by the peer's address and port. A guesser who gets the port
-// of a closed connection has one more guess.
-type connection struct {
-	place
-	peer string
-}
+const mostAddresses = 1024 // of a client
 
 type mac [sha256.Size]byte
 
-// verdict is the result of checking credentials.
-type verdict struct {
-	of      [2]mac // of the pairs, with the hashes that the users had when it began
-	waiting int    // callers
-	cancel  context.CancelFunc
+// right is what is remembered of right credentials.
+type right struct {
+	secret mac    // of name and secret
+	hash   string // the user's stored hash
+}
 
-	done  chan struct{} // closed when the rest is known
-	right mac           // of the pair that was right, or zero; guarded by mu
-	err   error         // what Authenticate returns
+type place struct {
+	name string
+	peer netip.Addr
+}
+
+// checking is a check that runs or waits for its turn.
+type checking struct {
+	of   [2]mac        // of the credentials
+	done chan struct{} // closed once the rest is known
+	err  error         // of Authenticate
+	left bool          // the caller hung up before it was known
 }
 
 // New returns the clients among some users. find returns the user with a name;
 // check does the same if the secret is theirs, and is slow; may returns a user's
 // stored hash, and whether the user may be a client. Each check is logged.
-func New[User any](log *slog.Logger, find func(name string) (User, bool), check func(name, secret string) (User, bool), may func(User) (hash []byte, may bool)) *Clients[User] {
+func New[User any](
+	log *slog.Logger, admission *admission.Admission, find func(name string) (User, bool),
+	check func(name, secret string) (User, bool), may func(User) (hash []byte, may bool),
+) *Clients[User] {
 	key := make([]byte, sha256.Size)
 	rand.Read(key)
-	return &Clients[User]{log: log, find: find, check: check, may: may, key: key, verdicts: make(map[place]*verdict), right: make(map[connection]mac)}
+	return &Clients[User]{
+		log: log, admission: admission, find: find, check: check, may: may, key: key,
+		right: make(map[string]map[netip.Addr]right), checking: make(map[place]*checking),
+	}
 }
 
-// Try runs a check in its turn and returns its result, or an error if it was not
-// run. Admission has such a method.
-type Try func(ctx context.Context, client netip.Addr, username string, check func() bool) (bool, error)
+// guess is one or two readings with the same name.
+type guess struct {
+	Credentials
+	macs [2]mac // of each
+	hash []byte // of the user, if there is one
+	may  bool   // be a client
+}
 
-// Authenticate returns nil if the credentials, sent from an address over the
-// connection of a peer, are those of a client. The error is try's or ErrWrong, which also stands for the right
-// secret of a user who may not be a client.
-func (c *Clients[User]) Authenticate(ctx context.Context, client netip.Addr, peer string, given Credentials, try Try) error {
+// is says whether the guess is the right one.
+func (g *guess) is(secret mac) bool { return slices.Contains(g.macs[:len(g.Credentials)], secret) }
+
+// verdict is Authenticate's error for the right secret.
+func (g *guess) verdict() error {
+	if !g.may {
+		return ErrWrong
+	}
+	return nil
+}
+
+// guesses returns a guess for each name.
+func (c *Clients[User]) guesses(given Credentials) (all []guess) {
+	for i, p := range given {
+		if i == 0 || p.name != given[i-1].name {
+			g := guess{Credentials: given[i:i]}
+			if user, known := c.find(p.name); known {
+				g.hash, g.may = c.may(user)
+			}
+			all = append(all, g)
+		}
+		g := &all[len(all)-1]
+		g.macs[len(g.Credentials)] = c.mac(p)
+		g.Credentials = g.Credentials[:len(g.Credentials)+1]
+	}
+	return all
+}
+
+// Authenticate returns nil if the credentials in r are those of a client. The error
+// is admission's or ErrWrong, which also stands for the right secret of a user who
+// may not be a client. The address that r was forwarded for is only logged.
+func (c *Clients[User]) Authenticate(r *http.Request, forwarded netip.Addr, given Credentials) error {
 	if len(given) == 0 {
 		return ErrWrong
 	}
-	var macs [2]mac
-	var mays [2]bool
-	for i, p := range given {
-		var hash []byte
-		if user, known := c.find(p.name); known {
-			hash, mays[i] = c.may(user)
+	guesses := c.guesses(given)
+	on, _ := r.Context().Value(connectionKey{}).(*connection)
+	for i := range guesses {
+		if on.knows(&guesses[i]) {
+			return guesses[i].verdict()
 		}
-		macs[i] = c.mac(p, hash)
 	}
-	at := place{given.counted(), client}
-	on := connection{at, peer}
+	at := place{given.name(), clientaddr.Proxies(nil).Of(r)}
+	log := c.log.With("client", forwarded, "username", logs.Cut(given.name()), logs.Request(r.Header))
+	for {
+		unknown, err := c.recall(r.Context(), log, at.peer, on, guesses)
+		if len(unknown) == 0 {
+			return err
+		}
+		if again, err := c.checkOnce(r.Context(), log, at, unknown); !again {
+			return err
+		}
+		guesses = c.guesses(given) // the users may have changed
+	}
+}
+
+// recall compares the guesses with what is remembered for the address. It returns
+// those of which nothing is, or none if one is right, and Authenticate's error.
+func (c *Clients[User]) recall(
+	ctx context.Context, log *slog.Logger, peer netip.Addr, on *connection, guesses []guess,
+) (unknown []guess, err error) {
+	err = ErrWrong
+	for _, g := range guesses {
+		c.mu.Lock()
+		known := c.right[g.name()][peer]
+		c.mu.Unlock()
+		if known.hash == "" || known.hash != string(g.hash) {
+			unknown = append(unknown, g)
+			continue
+		}
+		is := g.is(known.secret)
+		if refused := c.admission.Recall(ctx, peer, g.name(), is); refused != nil {
+			err = refused
+		} else if is {
+			on.keep(g.name(), known)
+			return nil, g.verdict()
+		}
+	}
+	if len(unknown) == 0 && errors.Is(err, ErrWrong) {
+		log.Warn("login failed", whyWrong(guesses))
+	}
+	return unknown, err
+}
+
+// checkOnce checks the guesses, or waits for another caller that checks the same
+// ones from the same address; a different guess replaces that, so that nobody can
+// compare many with it. It says whether to look again: one is right and remembered
+// now, or the other caller hung up. Otherwise the error is Authenticate's.
+func (c *Clients[User]) checkOnce(
+	ctx context.Context, log *slog.Logger, at place, guesses []guess,
+) (again bool, err error) {
+	var of [2]mac
+	for i, g := range guesses {
+		copy(of[i:], g.macs[:])
+	}
 	c.mu.Lock()
-	right := c.right[on]
-	if right == (mac{}) || !slices.Contains(macs[:], right) {
-		delete(c.right, on)
-		v := c.verdicts[at]
-		if v == nil || !v.isOf(macs) {
-			v = c.begin(at, macs, given, try)
+	running := c.checking[at]
+	if running != nil && running.of == of {
+		c.mu.Unlock()
+		select {
+		case <-running.done:
+			return running.err == nil || running.left, running.err
+		case <-ctx.Done():
+			return false, &admission.Refused{Reason: admission.Busy, RetryAfter: time.Second}
 		}
-		if right = v.right; right == (mac{}) {
-			v.waiting++
-			c.mu.Unlock()
-			return c.wait(ctx, on, v)
-		}
-		c.keep(on, right)
 	}
+	running = &checking{of: of, done: make(chan struct{}), left: true}
+	c.checking[at] = running
 	c.mu.Unlock()
-	if mays[slices.Index(macs[:], right)] {
-		return nil
-	}
-	return ErrWrong
-}
-
-// wait returns what the verdict says once it is made.
-func (c *Clients[User]) wait(ctx context.Context, on connection, v *verdict) error {
-
-	// A caller that hangs up gets its answer with the others, but does not count.
-	stop := context.AfterFunc(ctx, func() { c.leave(on.place, v) })
-	defer stop()
-	<-v.done
-	if v.err == nil {
+	defer func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.keep(on, v.right)
-	}
-	return v.err
-}
-
-// keep remembers the right credentials of a connection. The caller must hold mu;
-// so must those of all methods below but try.
-func (c *Clients[User]) keep(on connection, right mac) {
-	makeRoom(c.right)
-	on.name = strings.Clone(on.name) // it is a part of a string that contains the secret
-	c.right[on] = right
-}
-
-// makeRoom drops random entries of a map that is full.
-func makeRoom[K comparable, V any](kept map[K]V) {
-	for key := range kept {
-		if len(kept) < mostKept {
-			break
+		if c.checking[at] == running {
+			delete(c.checking, at)
 		}
-		delete(kept, key)
-	}
-}
-
-// isOf says whether the verdict is for the same credentials.
-func (v *verdict) isOf(macs [2]mac) bool {
-	if v.right != (mac{}) {
-		return v.right == macs[0] || v.right == macs[1]
-	}
-	return v.of == macs
-}
-
-// begin starts a check of the credentials. Its verdict replaces one on other
-// credentials at that place: nobody else waits for that one, or remembers it.
-func (c *Clients[User]) begin(at place, macs [2]mac, given Credentials, try Try) *verdict {
-	makeRoom(c.verdicts)
-	ctx, cancel := context.WithCancel(context.Background()) // the check outlives a caller that hangs up
-	v := &verdict{of: macs, cancel: cancel, done: make(chan struct{})}
-	at.name = strings.Clone(at.name) // as in keep
-	c.verdicts[at] = v
-	go func() {
-		defer cancel()
-		defer close(v.done)
-		right, err := c.try(ctx, at, given, try)
-		v.err = err
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if v.right = right; right == (mac{}) {
-			c.drop(at, v)
-		}
+		close(running.done)
 	}()
-	return v
+	running.err = c.try(ctx, log, at.peer, guesses)
+	running.left = ctx.Err() != nil && !errors.Is(running.err, ErrWrong)
+	return running.err == nil, running.err
 }
 
-// leave is called when a caller hangs up.
-func (c *Clients[User]) leave(at place, v *verdict) {
+// try checks the guesses in their turn. If one is right and of a client, it is
+// remembered. The error is that of Authenticate.
+func (c *Clients[User]) try(ctx context.Context, log *slog.Logger, peer netip.Addr, guesses []guess) (err error) {
+	for _, g := range guesses {
+		var known right
+		may := false
+		ok, refused := c.admission.Try(ctx, peer, g.name(), func() bool {
+			return slices.ContainsFunc(g.Credentials, func(p pair) bool {
+				user, ok := c.check(p.name, p.secret)
+				if ok {
+					var hash []byte
+					hash, may = c.may(user)
+					known = right{c.mac(p), string(hash)}
+				}
+				return ok
+			})
+		})
+		switch {
+		case refused != nil:
+			err = refused
+		case !ok:
+			err = ErrWrong
+		case !may:
+			log.Warn("client refused: the password is right, but the user is disabled or may not hold the scope")
+			return ErrWrong
+		default:
+			log.Info("client login")
+			c.remember(g.name(), peer, known)
+			return nil
+		}
+	}
+	if errors.Is(err, ErrWrong) {
+		log.Warn("login failed", whyWrong(guesses))
+	}
+	return err
+}
+
+// whyWrong is about the decoded reading, which is the shorter one.
+func whyWrong(guesses []guess) slog.Attr {
+	readings := guesses[len(guesses)-1].Credentials
+	return usersfile.WhyWrong(readings[len(readings)-1].secret)
+}
+
+// remember keeps what is right at an address. If a client has too many, it drops
+// a random one of that client.
+func (c *Clients[User]) remember(name string, peer netip.Addr, known right) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if v.waiting--; v.waiting == 0 && v.right == (mac{}) {
-		c.drop(at, v)
-		v.cancel()
+	if c.right[name] == nil {
+		c.right[strings.Clone(name)] = make(map[netip.Addr]right) // name is a part of a string that has the secret
 	}
-}
-
-func (c *Clients[User]) drop(at place, v *verdict) {
-	if c.verdicts[at] == v {
-		delete(c.verdicts, at)
-	}
-}
-
-// try checks the credentials in their turn. It returns the MAC of the right pair,
-// if one is right, and the error of Authenticate.
-func (c *Clients[User]) try(ctx context.Context, at place, given Credentials, try Try) (is mac, err error) {
-	may := false
-	right, err := try(ctx, at.client, at.name, func() bool {
-		for _, p := range given {
-			if user, ok := c.check(p.name, p.secret); ok {
-				var hash []byte
-				hash, may = c.may(user)
-				is = c.mac(p, hash)
-				return true
-			}
+	for other := range c.right[name] {
+		if len(c.right[name]) < mostAddresses {
+			break
 		}
-		return false
-	})
-	if err != nil {
-		return mac{}, err
+		delete(c.right[name], other)
 	}
-	log := c.log.With("client", at.client, "username", logs.Cut(at.name))
-	switch {
-	case !right:
-		log.Warn("login failed", usersfile.WhyWrong(given[len(given)-1].secret))
-		return mac{}, ErrWrong
-	case !may:
-		log.Warn("client refused: the password is right, but the user is disabled or may not hold the scope")
-		return is, ErrWrong
-	}
-	log.Info("client login")
-	return is, nil
+	c.right[name][peer] = known
 }
 
-// mac is the HMAC of a pair and a stored hash, each after its length.
-func (c *Clients[User]) mac(p pair, hash []byte) (m mac) {
+// mac is the HMAC of a name and a secret, each after its length.
+func (c *Clients[User]) mac(p pair) (m mac) {
 	text := make([]byte, 0, 256)
 	text = append(binary.AppendUvarint(text, uint64(len(p.name))), p.name...)
 	text = append(binary.AppendUvarint(text, uint64(len(p.secret))), p.secret...)
-	text = append(text, hash...)
 	h := hmac.New(sha256.New, c.key)
 	h.Write(text)
 	h.Sum(m[:0])
