@@ -1086,6 +1086,51 @@ func TestClientCredentials(t *testing.T) {
 	}
 }
 
+// TestKeptConnection has a client's secret guessed at its own address, until a new
+// connection has to wait for a second. The connection that the client keeps does not.
+func TestKeptConnection(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "users.json")
+	if err := os.WriteFile(file, []byte(testUsers()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, "-users", file)
+	ask := func(client *http.Client, secret string) int {
+		r, err := http.NewRequest("POST", "http://"+s.addr+"/introspect", strings.NewReader("token=x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.SetBasicAuth("gate", secret)
+		response, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.Copy(io.Discard, response.Body)
+		response.Body.Close()
+		return response.StatusCode
+	}
+	kept := &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}}
+	anew := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	if status := ask(kept, "secret4"); status != 200 {
+		t.Errorf("%d, want 200", status)
+	}
+	for range 10 {
+		if status := ask(anew, "guess"); status != 401 {
+			t.Errorf("a guess: %d, want 401", status)
+		}
+	}
+	guessed := time.Now()
+	if status := ask(kept, "secret4"); status != 200 || time.Since(guessed) >= time.Second {
+		t.Errorf("on the kept connection: %d after %v", status, time.Since(guessed))
+	}
+	if status := ask(anew, "secret4"); status != 200 || time.Since(guessed) < 900*time.Millisecond {
+		t.Errorf("on a new connection: %d after %v", status, time.Since(guessed))
+	}
+	kept.CloseIdleConnections()
+	s.stop()
+	s.waitForEnd(t)
+}
+
 // TestUsersChange reloads the users while they have tokens.
 func TestUsersChange(t *testing.T) {
 	gate := `, "gate": {"hashed_password": "` + hashOf("secret4") + `", "scopes": ["introspect"]}`

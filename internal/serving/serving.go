@@ -40,6 +40,7 @@ import (
 	"time"
 
 	"simple-oauth2/internal/answer"
+	"simple-oauth2/internal/clientauth"
 	"simple-oauth2/internal/keypair"
 )
 
@@ -154,6 +155,7 @@ func newServer(handler http.Handler, log *slog.Logger) *Server {
 		MaxHeaderBytes:    16 << 10,
 		ConnState:         state,
 		BaseContext:       func(net.Listener) context.Context { return s.requests },
+		ConnContext:       clientauth.ConnContext,
 		HTTP2: &http.HTTP2Config{ // by default 250 requests on each connection, and a MiB of bodies that nobody has read
 			MaxConcurrentStreams:          8,
 			MaxReceiveBufferPerConnection: 64 << 10,
