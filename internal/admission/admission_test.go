@@ -26,6 +26,12 @@ func wrongs() bool { return false }
 
 var none = []int{0, 0} // wrong passwords
 
+// What the guide says.
+const (
+	days30  = 30 * 24 * time.Hour
+	quarter = 15 * time.Minute
+)
+
 func address(i int) netip.Addr {
 	return netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
 }
@@ -452,12 +458,12 @@ func TestGuessing(t *testing.T) {
 			{0, "u", me, wrongs, 0}, {0, "u", me, wrongs, 0}, {0, "u", me, right, 0}}},
 		{"time clears", []step{
 			{0, "u", me, wrongs, 0}, {0, "u", me, wrongs, 0}, {0, "u", me, wrongs, 0},
-			{forgetAfter, "u", me, wrongs, 0}, {0, "u", me, wrongs, 0}, {0, "u", me, wrongs, 0}, {0, "u", me, wrongs, time.Second}}},
+			{quarter, "u", me, wrongs, 0}, {0, "u", me, wrongs, 0}, {0, "u", me, wrongs, 0}, {0, "u", me, wrongs, time.Second}}},
 		{"another address is let in", []step{
 			{0, "u", me, wrongs, 0}, {0, "u", me, wrongs, 0}, {0, "u", me, wrongs, 0},
 			{0, "u", other, right, 0}, {0, "u", me, right, time.Second}}},
 		{"a pair that was known thirty days ago waits longer", []step{
-			{0, "u", me, right, 0}, {knownFor, "u", me, wrongs, 0}, {0, "u", me, wrongs, 0}, {0, "u", me, wrongs, 0},
+			{0, "u", me, right, 0}, {days30, "u", me, wrongs, 0}, {0, "u", me, wrongs, 0}, {0, "u", me, wrongs, 0},
 			{time.Second, "u", me, wrongs, 0}, {2 * time.Second, "u", me, wrongs, 0}, {4 * time.Second, "u", me, wrongs, 0},
 			{0, "u", me, right, 8 * time.Second}}},
 		{"another username is let in", []step{
@@ -638,10 +644,24 @@ func TestClass(t *testing.T) {
 		{"a right password", []func(*history){right(1, "10.0.0.1")}, "right0", "10.0.0.1", known},
 		{"a right password from elsewhere", []func(*history){right(1, "10.0.0.2")}, "right0", "10.0.0.1", stranger},
 		{"another's right password", []func(*history){right(1, "10.0.0.1")}, "u", "10.0.0.1", stranger},
-		{"a right password a month ago", []func(*history){right(1, "10.0.0.1"), wait(knownFor)}, "right0", "10.0.0.1", stranger},
+		{
+			"a right password nearly thirty days ago", []func(*history){right(1, "10.0.0.1"), wait(days30 - 1)},
+			"right0", "10.0.0.1", known,
+		},
+		{
+			"a right password thirty days ago", []func(*history){right(1, "10.0.0.1"), wait(days30)},
+			"right0", "10.0.0.1", stranger,
+		},
 		{"nine wrong", []func(*history){wrong(9, "10.0.0.1")}, "u", "10.0.0.1", stranger},
 		{"ten wrong", []func(*history){wrong(10, "10.0.0.1")}, "u", "10.0.0.1", guesser},
-		{"ten wrong, long ago", []func(*history){wrong(10, "10.0.0.1"), wait(forgetAfter)}, "u", "10.0.0.1", stranger},
+		{
+			"ten wrong, nearly a quarter of an hour ago", []func(*history){wrong(10, "10.0.0.1"), wait(quarter - 1)},
+			"u", "10.0.0.1", guesser,
+		},
+		{
+			"ten wrong, a quarter of an hour ago", []func(*history){wrong(10, "10.0.0.1"), wait(quarter)},
+			"u", "10.0.0.1", stranger,
+		},
 		{"ten wrong from another address", []func(*history){wrong(10, "10.0.0.2")}, "u", "10.0.0.1", stranger},
 		{"known among ten wrong", []func(*history){right(1, "10.0.0.1"), wrong(11, "10.0.0.1")}, "right0", "10.0.0.1", known},
 		{"ten wrong and a right one", []func(*history){wrong(10, "10.0.0.1"), right(1, "10.0.0.1")}, "u", "10.0.0.1", stranger},

@@ -2,6 +2,7 @@ package tokens_test
 
 import (
 	"context"
+	"encoding/base64"
 	"flag"
 	"testing"
 	"testing/synctest"
@@ -39,6 +40,28 @@ func TestRunSweeps(t *testing.T) {
 		}
 		stop()
 	})
+}
+
+// TestNew makes many tokens: each is 32 bytes, all of them random.
+func TestNew(t *testing.T) {
+	var values [32]map[byte]bool
+	for range 64 {
+		token, err := base64.RawURLEncoding.DecodeString(tokens.New())
+		if err != nil || len(token) != 32 {
+			t.Fatalf("%d bytes, %v; want 32", len(token), err)
+		}
+		for i, value := range token {
+			if values[i] == nil {
+				values[i] = make(map[byte]bool)
+			}
+			values[i][value] = true
+		}
+	}
+	for i := range values {
+		if n := len(values[i]); n < 32 { // of 64, some are equal
+			t.Errorf("byte %d has only %d values", i, n)
+		}
+	}
 }
 
 func TestMemory(t *testing.T) {
