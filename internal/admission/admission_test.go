@@ -139,6 +139,11 @@ func TestTurns(t *testing.T) {
 			"a1@1.1.1.1 b1@2.2.2.2 k@9.9.9.8", "a1 b1 k"},
 		{"guessers after strangers, and the three newest by turns", map[string]func(*history, visit){"1.1.1.1": guesser},
 			"a1@1.1.1.1 a2@1.1.1.1 a3@1.1.1.1 a4@1.1.1.1 a5@1.1.1.1 a6@1.1.1.1 b1@2.2.2.2 b2@2.2.2.2 b3@2.2.2.2", "a1 b1 b2 b3 a4 a6 a3 a2 a5"},
+		{"a known pair that sent two wrong passwords", map[string]func(*history, visit){"9.9.9.9": func(h *history, v visit) {
+			known(h, v)
+			h.count(v, false)
+			h.count(v, false)
+		}}, "a1@1.1.1.1 b1@2.2.2.2 k@9.9.9.9", "a1 k b1"},
 		{"a known pair that sent three wrong passwords is none", map[string]func(*history, visit){"9.9.9.9": func(h *history, v visit) {
 			known(h, v)
 			h.count(v, false)
@@ -278,6 +283,23 @@ func TestPlaces(t *testing.T) {
 	}
 }
 
+// TestOthers leaves a core to other requests if 20 of them come in a second.
+func TestOthers(t *testing.T) {
+	for _, tt := range []struct {
+		others int64
+		want   int
+	}{{others: 0, want: 4}, {others: 19, want: 4}, {others: 20, want: 3}, {others: 1000, want: 3}} {
+		synctest.Test(t, func(t *testing.T) {
+			q := &queue{cores: 4, now: time.Now, seenAt: time.Now()}
+			q.others.Add(tt.others)
+			time.Sleep(time.Second)
+			if got := q.places(); got != tt.want {
+				t.Errorf("%d others: %d checks may run, want %d", tt.others, got, tt.want)
+			}
+		})
+	}
+}
+
 // TestRest lets a guesser's password be wrong: its place rests, and nobody
 // else's.
 func TestRest(t *testing.T) {
@@ -293,7 +315,8 @@ func TestRest(t *testing.T) {
 		{"not longer if many wait", 100, 64, 58 * time.Millisecond, false, 3 * 58 * time.Millisecond},
 		{"five seconds at most", 100, 1, 2 * time.Second, false, 5 * time.Second},
 		{"not if nothing else comes", 0, 64, 58 * time.Millisecond, false, 0},
-		{"not if little else comes", 5, 64, 58 * time.Millisecond, false, 0},
+		{"at 1,300 other requests a second", 13, 1, 58 * time.Millisecond, false, 3 * 58 * time.Millisecond},
+		{"not at 800", 8, 64, 58 * time.Millisecond, false, 0},
 		{"not after a right one", 100, 64, 58 * time.Millisecond, true, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
