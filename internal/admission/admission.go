@@ -52,6 +52,9 @@
 //	a user with an account             as many wrong as      networks take turns with it: 0.2 s; first
 //	                                   right ones            logins from its own address wait 7 s
 //
+// A password that the caller remembers to be right needs no check and no turn: see
+// Recall. What is compared with it counts as if it had been checked.
+//
 // Someone who guesses from a user's own address can tell from the delay that this
 // user logged in from there. Nothing else tells which users exist.
 //
