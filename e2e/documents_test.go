@@ -83,6 +83,7 @@ func TestDocuments(t *testing.T) {
 			for _, b := range blocksOf(string(text)) {
 				r.follow(b)
 			}
+			r.leavesNoSecrets()
 		})
 	}
 }
@@ -173,6 +174,27 @@ func (r *reader) follow(b block) {
 	}
 	if b.language == "console" {
 		r.session(b)
+	}
+}
+
+// leavesNoSecrets checks that git ignores the files with keys, hashes and tokens
+// that a document makes: most readers work in their clone.
+func (r *reader) leavesNoSecrets() {
+	r.t.Helper()
+	files, err := os.ReadDir(r.dir)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, file := range files {
+		text, _ := os.ReadFile(filepath.Join(r.dir, file.Name()))
+		if !regexp.MustCompile(`PRIVATE KEY|hashed_password|^simple-oauth2 tokens`).Match(text) {
+			continue
+		}
+		check := exec.Command("git", "check-ignore", "--no-index", "-q", file.Name())
+		check.Dir = ".."
+		if err := check.Run(); err != nil {
+			r.t.Errorf("git does not ignore %s: %v", file.Name(), err)
+		}
 	}
 }
 
