@@ -1,9 +1,11 @@
 // Package watch reloads files when they have changed.
 //
-// Every two seconds it asks the system for the state of each file: when it was
-// written, its size, and which file the name leads to. The last one changes
-// if a file is replaced rather than written: an editor renames, and the files of
-// a Kubernetes Secret are links that are swapped. Polling works on every file
+// Every two seconds it asks the system for the state of each file: its size, when
+// it was written, when it was changed in any way, and which file the name leads to.
+// The last one changes if a file is replaced rather than written: an editor renames,
+// and the files of a Kubernetes Secret are links that are swapped. A copy may keep
+// the size and the time of writing ("cp -p"), and the time of change may be coarse or
+// missing, so a file of up to 1 MiB is read as well. Polling works on every file
 // system, and needs no library. Only regular files are watched, not a pipe, for
 // example.
 //
@@ -38,9 +40,9 @@ type set struct {
 	what  string
 	load  func(context.Context) error
 	files []string
-	state []fs.FileInfo // of each file just before the last load; nil if there was none
-	err   error         // of the last load
-	good  time.Time     // when the last load without an error was
+	state []state   // of each file just before the last load
+	err   error     // of the last load
+	good  time.Time // when the last load without an error was
 }
 
 // New returns a Watcher that watches nothing yet.
@@ -127,28 +129,19 @@ func (w *Watcher) load(ctx context.Context, all bool) {
 }
 
 // look returns the state of the files. Its error is only ever ctx's.
-func (s *set) look(ctx context.Context) ([]fs.FileInfo, error) {
-	return until(ctx, func() ([]fs.FileInfo, error) {
-		state := make([]fs.FileInfo, len(s.files))
+func (s *set) look(ctx context.Context) ([]state, error) {
+	return until(ctx, func() ([]state, error) {
+		states := make([]state, len(s.files))
 		for i, file := range s.files {
-			if info, err := os.Stat(file); err == nil {
-				state[i] = info
-			}
+			states[i] = stateOf(file)
 		}
-		return state, nil
+		return states, nil
 	})
 }
 
-func (s *set) changed(state []fs.FileInfo) bool {
-	for i, now := range state {
-		before := s.state[i]
-		if now == nil || before == nil {
-			if now != before {
-				return true
-			}
-			continue
-		}
-		if now.Mode().IsRegular() && !(os.SameFile(now, before) && now.Size() == before.Size() && now.ModTime().Equal(before.ModTime())) {
+func (s *set) changed(now []state) bool {
+	for i := range now {
+		if now[i].changed(s.state[i]) {
 			return true
 		}
 	}

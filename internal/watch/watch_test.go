@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -94,6 +95,23 @@ func watchIt(t *testing.T, test func(w *watched)) {
 	})
 }
 
+// large is too much for the watcher to read every two seconds.
+var large = strings.Repeat("x", 1<<20)
+
+// tick waits until the clock of the file system has moved on: some only tick every
+// few milliseconds.
+func (w *watched) tick() {
+	w.t.Helper()
+	touch := func() time.Time {
+		w.must(os.WriteFile(w.path("clock"), nil, 0o600))
+		info, err := os.Stat(w.path("clock"))
+		w.must(err)
+		return info.ModTime()
+	}
+	for began := touch(); touch().Equal(began); {
+	}
+}
+
 // lookTwice lets the watcher look twice.
 func (w *watched) lookTwice() {
 	time.Sleep(4 * time.Second)
@@ -124,6 +142,26 @@ func TestChanges(t *testing.T) {
 			w.write("other", "two")
 			w.must(os.Rename(w.path("other"), w.path("file")))
 		}, 1, "two", ""},
+		{"written with the same time and size", func(w *watched) {
+			w.wrote = w.wrote.Add(-time.Second)
+			w.write("file", "two")
+		}, 1, "two", ""},
+		{"removed, and made with the same time and size", func(w *watched) {
+			w.must(os.Remove(w.path("file")))
+			w.wrote = w.wrote.Add(-time.Second)
+			w.write("file", "two")
+		}, 1, "two", ""},
+		{"a large one, written with the same time and size", func(w *watched) {
+			if runtime.GOOS == "windows" {
+				w.t.Skip("there is no time of change here")
+			}
+			w.write("file", "one"+large)
+			w.lookTwice()
+			w.tick()
+			w.wrote = w.wrote.Add(-time.Second)
+			w.write("file", "two"+large)
+		}, 2, "two" + large, ""},
+		{"a large one, left alone", func(w *watched) { w.write("file", large) }, 1, large, ""},
 		{"broken", func(w *watched) { w.write("file", "broken") }, 1, "one", "it is broken"},
 		{"broken and whole again", func(w *watched) {
 			w.write("file", "broken")
@@ -154,7 +192,7 @@ func TestChanges(t *testing.T) {
 				w.lookTwice()
 				loads, loaded, log := w.seen()
 				if loads-before != tt.loads || loaded != tt.loaded {
-					t.Errorf("%d loads, %q; want %d, %q", loads-before, loaded, tt.loads, tt.loaded)
+					t.Errorf("%d loads, %.9q; want %d, %.9q", loads-before, loaded, tt.loads, tt.loaded)
 				}
 				if tt.told == "" && log != "" || tt.told != "" && strings.Count(log, tt.told) != 1 {
 					t.Errorf("the log is %q, want %q once", log, tt.told)

@@ -1,0 +1,178 @@
+package e2e
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"maps"
+	"math/big"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A way is shell commands: one that prepares the files, and one that changes what
+// the service reads. Undo may be needed after the test.
+type way struct{ name, before, change, undo string }
+
+// ways are the ways in which people and programs put next in the place of file:
+// files of the same size, and the same time of last writing.
+var ways = []way{
+	{name: "cp -p", change: `cp -p next file`},
+	{name: "install -p", change: `install -p next file`},
+	{name: "mv", change: `mv next file`},
+	{name: "remove and create", change: `rm file && cp -p next file`},
+	{name: "hard link", change: `ln -f next file`},
+	{name: "written, and its time put back", change: `cat next >file && touch -r next file`},
+	{name: "written by blocks", change: `dd if=next of=file conv=notrunc status=none && touch -r next file`},
+	{name: "tar x", before: `mkdir pack && cp -p next pack/file && tar cf pack.tar -C pack file`,
+		change: `tar xf pack.tar`},
+	{name: "tar x --overwrite", before: `mkdir pack && cp -p next pack/file && tar cf pack.tar -C pack file`,
+		change: `tar xf pack.tar --overwrite`},
+	{name: "link turned", before: `mv file old && ln -s old file`, change: `ln -sfn next file`},
+	{name: "links of a Secret",
+		before: `mkdir v1 v2 && mv file v1 && cp -p next v2/file && ln -s v1 ..data && ln -s ..data/file file`,
+		change: `ln -s v2 ..new && mv -T ..new ..data`},
+	{name: "mount", change: `mount --bind next file`, undo: `umount file`},
+}
+
+// prepare writes file and next, with the same time and, by newlines at the end,
+// with the same size.
+func prepare(t *testing.T, way way, file, next []byte) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	size := max(len(file), len(next))
+	written := time.Unix(1700000000, 0)
+	for name, text := range map[string][]byte{"file": file, "next": next} {
+		text = append(bytes.Clone(text), bytes.Repeat([]byte("\n"), size-len(text))...)
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(filepath.Join(dir, name), written, written); err != nil {
+			t.Fatal(err)
+		}
+	}
+	shell(t, dir, way.before)
+	t.Cleanup(func() { shell(t, dir, way.undo) })
+	return dir
+}
+
+// shell runs a command in a folder.
+func shell(t *testing.T, dir, command string) {
+	t.Helper()
+	run := exec.Command("sh", "-ec", command)
+	run.Dir = dir
+	if out, err := run.CombinedOutput(); err != nil {
+		t.Errorf("%s: %v\n%s", command, err, out)
+	}
+}
+
+// mayMount says whether this machine lets the tests mount.
+func mayMount(t *testing.T) bool {
+	dir := t.TempDir()
+	if err := exec.Command("mount", "--bind", dir, dir).Run(); err != nil {
+		t.Log("mounting is not permitted")
+		return false
+	}
+	return exec.Command("umount", dir).Run() == nil
+}
+
+// TestFilesChange changes a file in each of the ways, once the service has loaded
+// it. Within two seconds, a changed password ends the tokens and the password from
+// before, and a renewed certificate is served.
+func TestFilesChange(t *testing.T) {
+	users := func(password string) []byte {
+		hash := exec.Command(program, "hash", "-cost", "4")
+		hash.Stdin = strings.NewReader(password)
+		out, err := hash.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Appendf(nil, `{"jane": {"hashed_password": %q}}`, bytes.TrimSpace(out))
+	}
+	login := func(k *keeper, password string) (token string, status int) {
+		status, body := k.post("/token", url.Values{"username": {"jane"}, "password": {password}})
+		var answer struct {
+			AccessToken string `json:"access_token"`
+		}
+		json.Unmarshal(body, &answer)
+		return answer.AccessToken, status
+	}
+	serial := func(addr string) int64 {
+		conn, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true})
+		if err != nil {
+			t.Error(err)
+			return 0
+		}
+		defer conn.Close()
+		return conn.ConnectionState().PeerCertificates[0].SerialNumber.Int64()
+	}
+	first, second := users("first"), users("second")
+	changed := make(map[string]func() bool)
+	for _, way := range ways {
+		if way.name == "mount" && !mayMount(t) {
+			continue
+		}
+		dir := prepare(t, way, first, second)
+		url := "http://" + startIn(t, dir, "-users", "file")
+		service := &keeper{process: &process{t: t, url: url}, told: make(map[string]int)}
+		token, status := login(service, "first")
+		if status != 200 {
+			t.Fatalf("the first login: %d", status)
+		}
+		shell(t, dir, way.change)
+		changed["users by "+way.name] = func() bool {
+			if status, _, _, _ := ask(service.process, "/users/me", token, nil); status == 200 {
+				return false
+			}
+			_, before := login(service, "first")
+			_, after := login(service, "second")
+			return before == 400 && after == 200
+		}
+
+		dir = prepare(t, way, certificate(t, 1), certificate(t, 2))
+		addr := startIn(t, dir, "-tls-cert", "file", "-tls-key", "file")
+		if n := serial(addr); n != 1 {
+			t.Fatalf("the first certificate is number %d", n)
+		}
+		shell(t, dir, way.change)
+		changed["certificate by "+way.name] = func() bool { return serial(addr) == 2 }
+	}
+	for deadline := time.Now().Add(5 * time.Second); len(changed) > 0; time.Sleep(50 * time.Millisecond) {
+		maps.DeleteFunc(changed, func(_ string, is func() bool) bool { return is() })
+		if time.Now().After(deadline) {
+			t.Fatalf("not loaded again: %q", slices.Sorted(maps.Keys(changed)))
+		}
+	}
+}
+
+// certificate returns a certificate and its key, in PEM.
+func certificate(t *testing.T, serial int64) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(serial), NotAfter: time.Now().Add(30 * 24 * time.Hour)}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Appendf(nil, "%s%s", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}))
+}

@@ -1,0 +1,14 @@
+//go:build linux || openbsd || dragonfly || solaris || aix
+
+package watch
+
+import (
+	"io/fs"
+	"syscall"
+	"time"
+)
+
+// changeTime returns the time of the last change of the file or its inode.
+func changeTime(info fs.FileInfo) time.Time {
+	return time.Unix(info.Sys().(*syscall.Stat_t).Ctim.Unix())
+}
