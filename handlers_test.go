@@ -49,6 +49,7 @@ import (
 	"simple-oauth2/internal/tokens"
 	"simple-oauth2/internal/tokensfile"
 	"simple-oauth2/internal/usersfile"
+	"simple-oauth2/internal/watch"
 )
 
 // hashOf returns a hash of the password, the same each time.
@@ -114,6 +115,7 @@ func newService(t testing.TB, usersJSON string) *service {
 		admission: admission.New(3, func() time.Time { return s.clock }),
 		clients:   &clientaddr.Clients{Proxies: clientaddr.Proxies{netip.MustParsePrefix("10.0.0.0/8")}, Log: log},
 		forms:     form.NewReader(),
+		files:     watch.New(log),
 		log:       log,
 	}
 	s.auth.services = clientauth.New(log, s.auth.admission, s.auth.users.find, s.auth.users.authenticate, (*storedUser).client)
@@ -1759,6 +1761,25 @@ func (s *started) waitFor(t *testing.T, pattern string) {
 	}
 }
 
+// healthz waits until /healthz is answered with a body.
+func (s *started) healthz(t *testing.T, want string) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		response, err := http.Get("http://" + s.addr + "/healthz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(response.Body)
+		response.Body.Close()
+		if response.StatusCode == 200 && string(body) == want {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s %s, %v; want %s", response.Status, body, err, want)
+		}
+	}
+}
+
 func (s *started) waitForEnd(t *testing.T) {
 	t.Helper()
 	select {
@@ -2004,9 +2025,11 @@ func TestRunReload(t *testing.T) {
 	write(`{"johndoe": {}}`)
 	hangUp(t)
 	s.waitFor(t, `level=ERROR msg="users could not be loaded again, keeping the previous version" error=".*users.json: user \\"johndoe\\": no hashed_password"`)
+	s.healthz(t, `{"status":"ok","detail":"users could not be loaded again, keeping the previous version"}`)
 	write(`{}`)
 	hangUp(t)
 	s.waitFor(t, `level=WARN msg="there are no users: nobody can log in" source=\S+users.json\n.*msg="users loaded" users=0 source=\S+users.json`)
+	s.healthz(t, `{"status":"ok"}`)
 	s.stop()
 	s.waitForEnd(t)
 }

@@ -71,7 +71,7 @@ func routes(a *auth, pages []swaggerui.Page) []router.Route {
 		a.protocol("POST", "/revoke", depends(a.tokenForm, a.revoke)),
 		a.protocol("POST", "/introspect", depends(a.tokenInQuestion, a.introspect)),
 		{Path: guardPath, Handler: gateway.Handler(a.handler(depends(a.guarded, tellGateway), false))},
-		a.resource("GET", "/healthz", depends(a.storeStatus, healthz)),
+		a.resource("GET", "/healthz", depends(a.health, healthz)),
 		a.resource("GET", "/livez", func(w http.ResponseWriter, r *http.Request) error { return healthz(w, r, "") }),
 	}
 	for _, page := range pages {
@@ -83,13 +83,13 @@ func routes(a *auth, pages []swaggerui.Page) []router.Route {
 //go:embed docs/openapi.json docs/page.html docs/page.css docs/page.js
 var docs embed.FS
 
-// storeStatus is what is wrong with the token store, in words, once it is up.
-func (a *auth) storeStatus(*http.Request) (lacks string, err error) {
+// health is what is wrong, in words, once the token store is up.
+func (a *auth) health(*http.Request) (lacks string, err error) {
 	up, lacks := a.tokens.Status()
 	if !up {
 		return "", errUnavailable
 	}
-	return lacks, nil
+	return a.files.Lacks(lacks), nil
 }
 
 func healthz(w http.ResponseWriter, _ *http.Request, lacks string) error {
@@ -192,6 +192,7 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 		admission: admission.New(cfg.maxFailures, time.Now),
 		clients:   &clientaddr.Clients{Proxies: cfg.proxies, Log: log},
 		forms:     form.NewReader(),
+		files:     watch.New(log),
 		log:       log,
 	}
 	a.services = clientauth.New(log, a.admission, a.users.find, a.users.authenticate, (*storedUser).client)
@@ -208,8 +209,7 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 	log.Info("starting", version.Attr(), "url", server.URL(), cfg.docs.Attr(server.URL()))
 	cfg.env.Warn(log)
 	cfg.proxies.Warn(log)
-	files := watch.New(log)
-	if err := files.Add(ctx, "certificate", server.Pair.Load, cfg.listen.Cert, cfg.listen.Key); err != nil {
+	if err := a.files.Add(ctx, "certificate", server.Pair.Load, cfg.listen.Cert, cfg.listen.Key); err != nil {
 		return err
 	}
 	switch {
@@ -220,13 +220,13 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 	}
 	if err == nil {
 		err = counts.Listen(metrics.Sources{
-			Counts: &a.counts, Admission: a.admission, Store: a.tokens, Loaded: files.Loaded, Certificate: server.Pair.End,
+			Counts: &a.counts, Admission: a.admission, Store: a.tokens, Loaded: a.files.Loaded, Certificate: server.Pair.End,
 		}, log)
 	}
 	if err != nil {
 		return err
 	}
-	if err := files.Add(ctx, "users", a.users.load, cfg.users); err != nil {
+	if err := a.files.Add(ctx, "users", a.users.load, cfg.users); err != nil {
 		return fmt.Errorf("-users: %w", err)
 	}
 	log.Info("listening", "addr", server.Addr(), "tls", cfg.listen.TLS(), "token_ttl", cfg.tokenTTL)
@@ -235,7 +235,7 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 	defer beside.Stop()
 	beside.Go(a.tokens.Run)
 	beside.Go(counts.Serve)
-	beside.Go(func(ctx context.Context) { files.Run(ctx, hangup) })
+	beside.Go(func(ctx context.Context) { a.files.Run(ctx, hangup) })
 	beside.Every(time.Hour, server.Pair.WarnOfEnd)
 	beside.Every(10*time.Second, func() { a.admission.LogRefused(log) })
 	served := make(chan error, 1)

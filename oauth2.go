@@ -23,6 +23,7 @@ import (
 	"simple-oauth2/internal/router"
 	"simple-oauth2/internal/tokens"
 	"simple-oauth2/internal/usersfile"
+	"simple-oauth2/internal/watch"
 )
 
 // auth is the authorization server of RFC 6749, and guards the resources that
@@ -35,6 +36,7 @@ type auth struct {
 	admission *admission.Admission
 	clients   *clientaddr.Clients
 	forms     *form.Reader
+	files     *watch.Watcher
 	services  *clientauth.Clients[*storedUser]
 	log       *slog.Logger
 	counts    metrics.Counts

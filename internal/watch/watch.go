@@ -9,11 +9,11 @@
 // system, and needs no library. Only regular files are watched, not a pipe, for
 // example.
 //
-// A failed load is logged once, not every two seconds. It is retried when a file
-// has changed, and every time if a file could not be read: its permissions may
-// change without a trace in its state. A file that cannot be read to its end, on a
-// server that hangs for example, delays the files after it, but not the end of the
-// program.
+// A failed load is logged once, not every two seconds, and Lacks says so until one
+// succeeds. It is retried when a file has changed, and every time if a file could
+// not be read: its permissions may change without a trace in its state. A file that
+// cannot be read to its end, on a server that hangs for example, delays the files
+// after it, but not the end of the program.
 package watch
 
 import (
@@ -22,6 +22,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"time"
 )
@@ -85,6 +86,23 @@ func (w *Watcher) Loaded(what string) (last time.Time) {
 	return last
 }
 
+// Lacks says in words what could not be loaded again, after what else is wrong, if
+// anything is. It shows nothing of a file's content.
+func (w *Watcher) Lacks(also string) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var lacks []string
+	if also != "" {
+		lacks = append(lacks, also)
+	}
+	for _, s := range w.sets {
+		if s.err != nil {
+			lacks = append(lacks, s.failed())
+		}
+	}
+	return strings.Join(lacks, "; ")
+}
+
 // Run loads what has changed, and everything on a signal from now, until ctx ends.
 func (w *Watcher) Run(ctx context.Context, now <-chan os.Signal) {
 	tick := time.NewTicker(interval)
@@ -117,7 +135,7 @@ func (w *Watcher) load(ctx context.Context, all bool) {
 			return
 		}
 		if err != nil && (all || s.err == nil || s.err.Error() != err.Error()) {
-			w.log.Error(s.what+" could not be loaded again, keeping the previous version", "error", err)
+			w.log.Error(s.failed(), "error", err)
 		}
 		w.mu.Lock()
 		s.state, s.err = state, err
@@ -126,6 +144,10 @@ func (w *Watcher) load(ctx context.Context, all bool) {
 		}
 		w.mu.Unlock()
 	}
+}
+
+func (s *set) failed() string {
+	return s.what + " could not be loaded again, keeping the previous version"
 }
 
 // look returns the state of the files. Its error is only ever ctx's.

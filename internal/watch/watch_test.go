@@ -216,6 +216,48 @@ func TestSIGHUPTellsAgain(t *testing.T) {
 	})
 }
 
+// TestLacks breaks one file and then another, and mends them.
+func TestLacks(t *testing.T) {
+	const users = "users could not be loaded again, keeping the previous version"
+	const certificate = "certificate could not be loaded again, keeping the previous version"
+	synctest.Test(t, func(t *testing.T) {
+		broken := make(map[string]error)
+		files := watch.New(slog.New(slog.DiscardHandler))
+		for _, what := range []string{"users", "certificate"} {
+			load := func(context.Context) error { return broken[what] }
+			if err := files.Add(t.Context(), what, load); err != nil {
+				t.Fatal(err)
+			}
+		}
+		hangup := make(chan os.Signal)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go files.Run(ctx, hangup)
+		for _, tt := range []struct {
+			name               string
+			users, certificate error
+			also, want         string
+		}{
+			{name: "nothing"},
+			{name: "something else", also: "no room", want: "no room"},
+			{name: "users", users: errors.New("jane: no hash"), want: users},
+			{name: "users for another reason", users: errors.New("not JSON"), want: users},
+			{name: "users and something else", users: errors.New("not JSON"), also: "no room", want: "no room; " + users},
+			{name: "all", users: errors.New("not JSON"), certificate: errors.New("no PEM"), also: "no room",
+				want: "no room; " + users + "; " + certificate},
+			{name: "certificate", certificate: errors.New("no PEM"), want: certificate},
+			{name: "nothing any more"},
+		} {
+			broken["users"], broken["certificate"] = tt.users, tt.certificate
+			hangup <- os.Interrupt
+			synctest.Wait()
+			if got := files.Lacks(tt.also); got != tt.want {
+				t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+			}
+		}
+	})
+}
+
 // TestSwappedSecret swaps files as Kubernetes does: the name is a link that goes
 // through a link to a folder, and the latter is replaced.
 func TestSwappedSecret(t *testing.T) {
