@@ -10,7 +10,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
+	"strconv"
 	"unicode/utf8"
 )
 
@@ -53,7 +55,7 @@ func Valid(data []byte, visit func(name, value []byte) error) error {
 			name = []byte(text)
 		}
 		if seen[string(name)] || slices.ContainsFunc(few, func(other []byte) bool { return bytes.Equal(name, other) }) {
-			return fmt.Errorf("%q appears twice", name)
+			return fmt.Errorf("%s appears twice", Quote(name))
 		}
 		if len(few) == cap(few) {
 			if seen == nil {
@@ -75,6 +77,19 @@ func Valid(data []byte, visit func(name, value []byte) error) error {
 		}
 	}
 	return nil
+}
+
+// hashLike matches two dollar signs, as in bcrypt's hashes and those of crypt and
+// Django, and a long run of base64 or hexadecimal digits.
+var hashLike = regexp.MustCompile(`\$.*\$|[./+=0-9A-Za-z]{40}`)
+
+// Quote returns a name in quotes, for an error. A name that looks like a hash is not
+// shown: it may be a value that somebody put in the wrong place.
+func Quote(name []byte) string {
+	if hashLike.Match(name) {
+		return `"…" (not shown, it may be a hash)`
+	}
+	return strconv.Quote(string(name))
 }
 
 // String returns the text of a JSON string without escapes, as a part of value; any

@@ -20,6 +20,7 @@ func TestObject(t *testing.T) {
 		{"a name twice", `{"a":1,"b":2,"a":3}`, "a=1;b=2;", `"a" appears twice`},
 		{"a name twice, far apart", manyNames(40, `,"n3":0`), manySeen(40), `"n3" appears twice`},
 		{"a name twice, once escaped", `{"a":1,"\u0061":3}`, "a=1;", `"a" appears twice`},
+		{"a hash twice", `{"$2a$04$a":1,"$2a$04$a":2}`, "$2a$04$a=1;", `"…" (not shown, it may be a hash) appears twice`},
 		{"quotes and braces in strings", `{"a":"}\",","b\\":"\\","c":["]\\\"","}"],"d":{"\\\\":"{"}}`, `a="}\",";b\="\\";c=["]\\\"","}"];d={"\\\\":"{"};`, ""},
 		{"many names, the first twice", `{` + strings.Join(names(40), ":1,") + `:1,"n0":2}`, strings.ReplaceAll(strings.Join(names(40), "=1;"), `"`, "") + "=1;", `"n0" appears twice`},
 		{"many names, the last twice", `{` + strings.Join(names(40), ":1,") + `:1,"n39":2}`, strings.ReplaceAll(strings.Join(names(40), "=1;"), `"`, "") + "=1;", `"n39" appears twice`},

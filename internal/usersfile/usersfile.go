@@ -65,8 +65,9 @@ type Summary struct {
 }
 
 // Parse reads the users and calls add with each of them, in the order of the file.
-// Its error is one line that names the user and the fault, and shows no hash. It is
-// ctx's error if ctx ends first, so that a long file does not hold up a stop.
+// Its error is one line that names the user and the fault, and shows no string of the
+// file but names, and none that looks like a hash. It is ctx's error if ctx ends
+// first, so that a long file does not hold up a stop.
 func Parse(ctx context.Context, text []byte, add func(name string, record Record)) (Summary, error) {
 	summary := Summary{Costliest: bcrypt.MinCost}
 	lists := make(scopeLists)
@@ -77,7 +78,7 @@ func Parse(ctx context.Context, text []byte, add func(name string, record Record
 		name := string(key)
 		record, err := parseRecord(name, value, lists)
 		if err != nil {
-			return fmt.Errorf("user %q: %w", name, err)
+			return fmt.Errorf("user %s: %w", strictjson.Quote(key), err)
 		}
 		add(name, record)
 		summary.Users++
@@ -141,7 +142,10 @@ func boolean(value []byte) (boolean *bool, err error) {
 // read from. Users who may hold the same scopes share a list.
 type scopeLists map[string][]string
 
-var scopeToken = regexp.MustCompile(`^[\x21\x23-\x5b\x5d-\x7e]+$`) // RFC 6749 3.3
+var (
+	scopeToken = regexp.MustCompile(`^[\x21\x23-\x5b\x5d-\x7e]+$`) // RFC 6749 3.3
+	isHash     = regexp.MustCompile(`^\$[0-9a-z-]+\$.`)            // of crypt's form: $2b$…, $argon2id$…
+)
 
 func (l scopeLists) read(value []byte) ([]string, error) {
 	if list, known := l[string(value)]; known {
@@ -151,9 +155,12 @@ func (l scopeLists) read(value []byte) ([]string, error) {
 	if err := json.Unmarshal(value, &list); err != nil {
 		return nil, err
 	}
-	for _, scope := range list {
+	for i, scope := range list {
 		if !scopeToken.MatchString(scope) {
-			return nil, fmt.Errorf("%q is not a scope: one is printable ASCII without spaces, \" and \\", scope)
+			return nil, fmt.Errorf("entry %d of scopes is not a scope: one is printable ASCII without spaces, \" and \\", i+1)
+		}
+		if isHash.MatchString(scope) { // /docs would show it to everybody
+			return nil, fmt.Errorf("entry %d of scopes is a hash", i+1)
 		}
 	}
 	l[string(value)] = list
@@ -168,6 +175,8 @@ func checkName(name string) error {
 		return errors.New("the username is empty")
 	case strings.ContainsFunc(name, unicode.IsControl):
 		return errors.New("the username contains a control character")
+	case isHash.MatchString(name): // the log would show it
+		return errors.New("the username is a hash")
 	case strings.TrimSpace(name) != name:
 		return errors.New("the username begins or ends with white space")
 	case strings.ContainsFunc(name, isUnseen):
@@ -199,7 +208,7 @@ func parseRecord(name string, value []byte, lists scopeLists) (record Record, er
 		case "scopes":
 			record.Scopes, err = lists.read(value)
 		default:
-			return fmt.Errorf("unknown field %q", field)
+			return fmt.Errorf("unknown field %s", strictjson.Quote(field))
 		}
 		if err == nil {
 			return nil
@@ -217,7 +226,7 @@ func parseRecord(name string, value []byte, lists scopeLists) (record Record, er
 		return Record{}, err
 	}
 	if username != nil && *username != name {
-		return Record{}, fmt.Errorf("the username %q differs from its key", *username)
+		return Record{}, errors.New(`the field "username" differs from the key`)
 	}
 	if len(record.Hash) == 0 {
 		return Record{}, errors.New("no hashed_password")

@@ -39,6 +39,10 @@ func parse(ctx context.Context, text string) (map[string]usersfile.Record, users
 func TestParse(t *testing.T) {
 	record := func(fields string) string { return `{"johndoe": {` + fields + `}}` }
 	good := `"hashed_password": "` + hash + `"`
+	const (
+		otherName = `user "johndoe": the field "username" differs from the key`
+		noScope   = `user "johndoe": entry 1 of scopes is not a scope: one is printable ASCII without spaces, " and \`
+	)
 	for _, tt := range []struct {
 		name, text string
 		err        string // "" for a good file
@@ -60,7 +64,7 @@ func TestParse(t *testing.T) {
 		{"unknown field", record(good + `, "admin": true`), `user "johndoe": unknown field "admin"`},
 		{"field in capitals", record(`"Hashed_Password": "` + hash + `"`), `user "johndoe": unknown field "Hashed_Password"`},
 		{"field twice", record(good + `, ` + good), `user "johndoe": "hashed_password" appears twice`},
-		{"other username", record(good + `, "username": "jane"`), `user "johndoe": the username "jane" differs from its key`},
+		{"other username", record(good + `, "username": "jane"`), otherName},
 		{"empty username", `{"": {` + good + `}}`, `user "": the username is empty`},
 		{"newline in the name", `{"a\nb": {}}`, `user "a\nb": the username contains a control character`},
 		{"DEL in the name", `{"a\u007f": {` + good + `}}`, `user "a\x7f": the username contains a control character`},
@@ -89,11 +93,11 @@ func TestParse(t *testing.T) {
 		{"disabled not a bool", record(good + `, "disabled": "no"`), `user "johndoe": field "disabled" is a string, want true or false`},
 		{"hash not a string", record(`"hashed_password": 1`), `user "johndoe": field "hashed_password" is a number, want string`},
 		{"scopes not a list", record(good + `, "scopes": "a b"`), `user "johndoe": field "scopes" is a string, want a list of strings`},
-		{"scope with a space", record(good + `, "scopes": ["a b"]`), `user "johndoe": "a b" is not a scope: one is printable ASCII without spaces, " and \`},
+		{"scope with a space", record(good + `, "scopes": ["a b"]`), noScope},
 		{"scope not a string", record(good + `, "scopes": ["a", 1]`), `user "johndoe": field "scopes" is a number, want string`},
-		{"a bad scope for the second time", `{"jane": {` + good + `, "scopes": ["a"]}, "johndoe": {` + good + `, "scopes": ["ü"]}, "joan": {` + good + `, "scopes": ["ü"]}}`, `user "johndoe": "ü" is not a scope: one is printable ASCII without spaces, " and \`},
+		{"a bad scope for the second time", `{"jane": {` + good + `, "scopes": ["a"]}, "johndoe": {` + good + `, "scopes": ["ü"]}, "joan": {` + good + `, "scopes": ["ü"]}}`, noScope},
 		{"disabled a number", record(good + `, "disabled": 0`), `user "johndoe": field "disabled" is a number, want true or false`},
-		{"scope null", record(good + `, "scopes": [null]`), `user "johndoe": "" is not a scope: one is printable ASCII without spaces, " and \`},
+		{"scope null", record(good + `, "scopes": [null]`), noScope},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			records, _, err := parse(t.Context(), tt.text)
@@ -159,6 +163,96 @@ func TestNotBcrypt(t *testing.T) {
 				t.Errorf("error %v, want %s", err, want)
 			}
 		})
+	}
+}
+
+// TestErrorsShowNoSecrets puts a hash, or a password, wherever a person may put it by
+// mistake. The file is refused, and the error shows nothing of it.
+func TestErrorsShowNoSecrets(t *testing.T) {
+	good := `"hashed_password": "` + hash + `"`
+	hashes := map[string]string{
+		"bcrypt":                 hash,
+		"bcrypt, cut by a shell": hash[len("$2a$04$"):],
+		"a password and bcrypt":  "secret:" + hash,
+		"Argon2":                 "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ$RdescudvJCsgt3ub+b4dWRWJTmaaJObG",
+		"Django":                 "pbkdf2_sha256$870000$vKGKcNVHmfDMkRQDFzmJ2A$r1SsJOQm7sDNDUjLbX/Xf5qTNVMQ=",
+		"SHA-256":                "5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8",
+	}
+	for _, tt := range []struct {
+		name, text string
+		names      bool // the secret stands for a name, so an ordinary password is taken for one
+	}{
+		{name: "field", text: `{"jane": {"@": "x"}}`, names: true},
+		{name: "field after the hash", text: `{"jane": {` + good + `, "@": "x"}}`, names: true},
+		{name: "field twice", text: `{"jane": {"@": "x", "@": "x"}}`, names: true},
+		{name: "field with an escape", text: `{"jane": {"@\u0020": "x"}}`, names: true},
+		{name: "user without a record", text: `{"@": "jane"}`, names: true},
+		{name: "user without a hash", text: `{"@": {"username": "jane"}}`, names: true},
+		{name: "user twice", text: `{"@": {` + good + `}, "@": {` + good + `}}`, names: true},
+		{name: "user with a control character", text: `{"@\n": {` + good + `}}`, names: true},
+		{name: "user with an unknown field", text: `{"@": {"admin": true}}`, names: true},
+		{name: "user with another username", text: `{"@": {` + good + `, "username": "jane"}}`, names: true},
+		{name: "instead of a record", text: `{"jane": "@"}`},
+		{name: "in a list instead of a record", text: `{"jane": ["@"]}`},
+		{name: "username", text: `{"jane": {` + good + `, "username": "@"}}`},
+		{name: "hash of two lines", text: `{"jane": {"hashed_password": "@\n@"}}`},
+		{name: "list of hashes", text: `{"jane": {"hashed_password": ["@"]}}`},
+		{name: "object of hashes", text: `{"jane": {"hashed_password": {"@": "@"}}}`},
+		{name: "disabled", text: `{"jane": {` + good + `, "disabled": "@"}}`},
+		{name: "e-mail", text: `{"jane": {` + good + `, "email": ["@"]}}`},
+		{name: "full name", text: `{"jane": {` + good + `, "full_name": {"@": 1}}}`},
+		{name: "scopes", text: `{"jane": {` + good + `, "scopes": "@"}}`},
+		{name: "a scope in a list of lists", text: `{"jane": {` + good + `, "scopes": [["@"]]}}`},
+		{name: "a scope with a space", text: `{"jane": {` + good + `, "scopes": ["items:read", "@ @"]}}`},
+		{name: "no quotes", text: `{"jane": {"hashed_password": @}}`},
+		{name: "one quote", text: `{"jane": {"hashed_password": "@}}`},
+		{name: "no colon", text: `{"jane": {"hashed_password" "@"}}`},
+		{name: "no field", text: `{"jane": {"@"}}`},
+		{name: "no object", text: `"@"`},
+		{name: "no JSON", text: `jane:@`},
+		{name: "text after", text: `{} "@"`},
+	} {
+		secrets := maps.Clone(hashes)
+		if !tt.names {
+			secrets["password"] = "correct horse"
+		}
+		for kind, secret := range secrets {
+			_, _, err := parse(t.Context(), strings.ReplaceAll(tt.text, "@", secret))
+			if err == nil {
+				t.Errorf("%s, %s: no error", tt.name, kind)
+				continue
+			}
+			shown := strings.NewReplacer("$argon2id$", "", "pbkdf2_sha256$", "").Replace(err.Error()) // the kind may be named
+			for n := range len(secret) - 7 {
+				if piece := secret[n : n+8]; strings.Contains(shown, piece) {
+					t.Errorf("%s, %s: the error shows %q: %v", tt.name, kind, piece, err)
+					break
+				}
+			}
+		}
+	}
+}
+
+// TestHashesAreNoNames refuses hashes of crypt's form where they would be shown: in
+// the log as a username, at /docs as a scope.
+func TestHashesAreNoNames(t *testing.T) {
+	good := `"hashed_password": "` + hash + `"`
+	for _, tt := range []struct{ name, text, err string }{
+		{"username", `{"@": {` + good + `}}`, `user "…" (not shown, it may be a hash): the username is a hash`},
+		{"scope", `{"jane": {` + good + `, "scopes": ["items:read", "@"]}}`, `user "jane": entry 2 of scopes is a hash`},
+	} {
+		argon2, apr1 := "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ$RdescudvJCsgt3ub", "$apr1$Ptnn2Yyy$gGR9Ai8PRZIuHm5JPHKGU."
+		for _, hash := range []string{hash, argon2, apr1} {
+			if _, _, err := parse(t.Context(), strings.ReplaceAll(tt.text, "@", hash)); err == nil || err.Error() != tt.err {
+				t.Errorf("%s: %v, want %s", tt.name, err, tt.err)
+			}
+		}
+	}
+	for _, name := range []string{"PC01$", "$ADMIN$", "US$", "$", "a$b$c", "$$"} {
+		text := fmt.Sprintf(`{%q: {%s, "scopes": [%q]}}`, name, good, name)
+		if records, _, err := parse(t.Context(), text); err != nil || len(records[name].Hash) == 0 {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 
