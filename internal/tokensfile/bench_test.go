@@ -28,7 +28,7 @@ func BenchmarkStart(b *testing.B) {
 	size := s.end.offset
 	b.Run("rewrite", func(b *testing.B) {
 		for b.Loop() {
-			s.rewrite()
+			rewrite(s)
 		}
 	})
 	s.close()

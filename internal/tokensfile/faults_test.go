@@ -128,6 +128,19 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// age adds so many lines of history that the file is worth a rewrite. It does
+// nothing if no line can be added.
+func age(t *testing.T, s *Store) {
+	t.Helper()
+	history := make([]entry, 2*slack)
+	for i := range history {
+		history[i] = entry{newKey(), nil}
+	}
+	if err := s.append(history); err != nil && !s.stale {
+		t.Fatal(err)
+	}
+}
+
 // TestRewriteFails wants a failed rewrite to change nothing.
 func TestRewriteFails(t *testing.T) {
 	fail := func() error { return syscall.ENOSPC }
@@ -163,7 +176,8 @@ func TestRewriteFails(t *testing.T) {
 			opener, folder := s.open, s.syncFolder
 			tt.broke(s)
 			for range 3 {
-				s.rewrite()
+				age(t, s)
+				s.tend(true)
 				lacks(t, s, tt.lacks)
 				key := newKey()
 				err := s.Put(t.Context(), key, newRecord(time.Hour))
@@ -172,11 +186,15 @@ func TestRewriteFails(t *testing.T) {
 				}
 				wants(t, s, key, err == nil)
 			}
-			if n := strings.Count(log.String(), "could not be compacted"); n != 1 {
+			told := "could not be compacted"
+			if tt.lacks == cannotWrite {
+				told = "cannot be written"
+			}
+			if n := strings.Count(log.String(), told); n != 1 {
 				t.Errorf("logged %d times:\n%s", n, log)
 			}
 			s.open, s.syncFolder = opener, folder
-			s.rewrite()
+			s.tend(true)
 			lacks(t, s, "")
 			after := put(t, s)
 			if _, err := os.Stat(s.path + ".new"); !errors.Is(err, fs.ErrNotExist) {
@@ -186,6 +204,56 @@ func TestRewriteFails(t *testing.T) {
 			wants(t, s, before, true)
 			wants(t, s, after, true)
 		})
+	}
+}
+
+// TestRewriteFailsInPieces fails one of the writes of a file that needs several.
+func TestRewriteFailsInPieces(t *testing.T) {
+	s, _ := open(t, filepath.Join(folder(t), "tokens"))
+	batch := make([]entry, 25_000) // of some 113 bytes each
+	for i := range batch {
+		batch[i] = entry{newKey(), newRecord(time.Hour)}
+	}
+	if err := s.append(batch); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(s.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opener := s.open
+	for fails := 1; ; fails++ {
+		writes := 0
+		s.open = func(name string, flag int) (file, error) {
+			f, err := opener(name, flag)
+			return &faults{file: f, write: func() error {
+				if writes++; writes == fails {
+					return syscall.ENOSPC
+				}
+				return nil
+			}}, err
+		}
+		err := rewrite(s)
+		if writes < fails { // none of them failed
+			if err != nil || fails < 4 {
+				t.Errorf("%d writes, %v", writes, err)
+			}
+			break
+		}
+		if !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("write %d: %v", fails, err)
+		}
+		if now, err := os.ReadFile(s.path); err != nil || !bytes.Equal(now, before) {
+			t.Errorf("write %d: the file is another one, of %d bytes (%v)", fails, len(now), err)
+		}
+		if _, err := os.Stat(s.path + ".new"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("write %d: the second file: %v", fails, err)
+		}
+	}
+	s.open = opener
+	s = reopen(t, s)
+	if s.Live() != len(batch) {
+		t.Errorf("%d tokens, want %d", s.Live(), len(batch))
 	}
 }
 
@@ -496,7 +564,7 @@ func TestCrashes(t *testing.T) {
 					case n == 8:
 						s.tend(d.rand.IntN(2) == 0)
 					case n == 9:
-						s.rewrite()
+						rewrite(s)
 					}
 				}
 				if d.rand.IntN(2) == 0 { // kill -9

@@ -1,7 +1,9 @@
 package tokensfile
 
 import (
+	"bufio"
 	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -42,37 +44,47 @@ func (s *Store) close() {
 // tend does what must be done every second and, if tidy, what must be done every
 // ten.
 func (s *Store) tend(tidy bool) {
-	s.mu.Lock()
-	lost := s.lost != nil
-	s.mu.Unlock()
+	if tidy {
+		s.memory.Sweep()
+	}
 	if !s.begin(patience) {
 		return
 	}
-	if !s.stale {
-		if err := s.keepInPlace(); err != nil {
-			s.setLost(err)
-		}
+	defer s.finish()
+	s.setLost(s.mend(tidy))
+}
+
+// mend returns why no line can be added, after it has tried to make that possible.
+func (s *Store) mend(tidy bool) error {
+	s.mu.Lock()
+	lost := s.lost != nil
+	s.mu.Unlock()
+	live := s.Live()
+	history := s.end.lines - 1 - live
+	if err := s.keepInPlace(); err != nil {
+		return err
 	}
-	if lost && !s.stale {
+	if s.stale {
+		return s.rewrite()
+	}
+	if lost {
 		err := s.probe()
-		s.setLost(err)
-		lost = err != nil
-	}
-	stale, history := s.stale, s.end.lines-1
-	s.finish()
-	if tidy {
-		s.memory.Sweep()
-		live := s.Live()
-		history -= live
-		// A full disk may have room for a shorter file.
-		if stale || history > live+slack || lost && history > 0 {
-			s.rewrite()
-		} else if !lost {
-			s.setGrows(nil)
+		if err != nil && tidy && history > 0 { // a full disk may have room for a shorter file
+			err = s.rewrite()
 		}
-	} else if stale {
-		s.rewrite()
+		return err
 	}
+	if tidy {
+		var err error
+		if history > live+slack {
+			err = s.rewrite()
+		}
+		if s.stale {
+			return err
+		}
+		s.setGrows(err)
+	}
+	return nil
 }
 
 // probe finds out whether the disk has room for more lines. It writes a block that
@@ -87,49 +99,19 @@ func (s *Store) probe() error {
 	return s.cutBack()
 }
 
-// rewrite writes the file again, with only the live tokens. Lines can be added
-// meanwhile, unless the file is stale.
-func (s *Store) rewrite() {
-	if !s.begin(patience) {
-		return
-	}
-	err := s.keepLock()
-	s.noting = true
-	s.finish()
-	var next file
-	var end position
-	if err == nil {
-		next, end, err = s.copyLive()
-	}
-	s.writing <- struct{}{}
-	defer s.finish()
-	err = s.replace(next, end, err)
-	s.noting, s.noted = false, nil
-	if err == nil || s.stale {
-		s.setLost(err)
-	}
-	s.setGrows(err)
-}
-
-// keepInPlace rewrites the file, while others wait, if its name or its lock's
-// leads elsewhere, or if something else has changed it. On an error the file is
-// stale.
+// keepInPlace rewrites the file if its name or its lock's leads elsewhere, or if
+// something else has changed it. On an error the file is stale.
 func (s *Store) keepInPlace() error {
 	err := s.inPlace(s.end)
 	if err == nil {
 		return nil
 	}
 	s.stale = true
-	if s.noting {
-		return err // a rewrite to a file of the same name is under way
-	}
 	s.log.Warn("rewriting the tokens file", "reason", err)
-	var next file
-	var end position
 	if err = s.keepLock(); err == nil {
-		next, end, err = s.copyLive()
+		err = s.rewrite()
 	}
-	return s.replace(next, end, err)
+	return err
 }
 
 // setGrows notes why the file cannot be rewritten, or with nil that it can be or
@@ -144,6 +126,27 @@ func (s *Store) setGrows(err error) {
 	}
 }
 
+// rewrite writes the live tokens to a second file, which takes the name of the
+// first. If that fails, the first file stays as it is. No line can be added
+// meanwhile: for about a second, with a million tokens.
+func (s *Store) rewrite() error {
+	next, end, err := s.copyLive()
+	if err == nil {
+		err = s.rename(next)
+	}
+	if err != nil {
+		if next != nil {
+			next.Close()
+			os.Remove(s.path + ".new")
+		}
+		return err
+	}
+	s.end = end
+	err = s.syncFolder(filepath.Dir(s.path))
+	s.stale = err != nil // after a crash, the first file may be back
+	return err
+}
+
 // copyLive writes the live tokens to a second file.
 func (s *Store) copyLive() (next file, end position, err error) {
 	name := s.path + ".new"
@@ -151,60 +154,20 @@ func (s *Store) copyLive() (next file, end position, err error) {
 	if next, err = s.open(name, os.O_RDWR|os.O_CREATE|os.O_EXCL); err != nil {
 		return nil, end, err
 	}
-	text := []byte(header)
-	follow := end.after(text)
+	pieces := bufio.NewWriterSize(io.NewOffsetWriter(next, 0), 1<<20)
+	line := []byte(header)
+	end = end.after(line)
+	pieces.Write(line)
 	for key, record := range s.memory.All() {
-		text, follow = follow.appendLine(text, entry{key, record}, false)
-		// In pieces, as a line that is added to the file meanwhile may have to
-		// wait until the disk has written everything.
-		if len(text) > 1<<20 {
-			if err := writeAndSync(next, text, end.offset); err != nil {
-				return next, end, err
-			}
-			text, end = text[:0], follow
+		line, end = end.appendLine(line[:0], entry{key, record}, false)
+		if _, err := pieces.Write(line); err != nil {
+			return next, end, err
 		}
 	}
-	return next, follow, writeAndSync(next, text, end.offset)
-}
-
-func writeAndSync(f file, text []byte, offset int64) error {
-	_, err := f.WriteAt(text, offset)
-	if err == nil {
-		err = f.Sync()
+	if err = pieces.Flush(); err == nil {
+		err = next.Sync()
 	}
-	return err
-}
-
-// replace adds the lines that were added meanwhile to the second file, and
-// replaces the first one with it. The second file is removed if that fails, or if
-// err says that it could not be written.
-func (s *Store) replace(next file, end position, err error) error {
-	if err == nil {
-		err = s.put(next, end)
-	}
-	if err != nil && next != nil && next != s.file {
-		next.Close()
-		os.Remove(s.path + ".new")
-	}
-	return err
-}
-
-func (s *Store) put(next file, end position) error {
-	var text []byte
-	behind := end
-	for _, e := range s.noted {
-		text, behind = behind.appendLine(text, e, false)
-	}
-	if err := writeAndSync(next, text, end.offset); err != nil {
-		return err
-	}
-	if err := s.rename(next); err != nil {
-		return err
-	}
-	s.end = behind
-	err := s.syncFolder(filepath.Dir(s.path))
-	s.stale = err != nil // after a crash, the first file may be back
-	return err
+	return next, end, err
 }
 
 // rename gives the second file the name of the first.

@@ -16,8 +16,8 @@
 //     or when something else has changed it. The store looks every second, and
 //     before it adds a line.
 //   - To rewrite the file, a second one is written, FILE.new, which then takes its
-//     name. This happens in the background when most lines are history. Lines
-//     that are added meanwhile go to both.
+//     name. This also happens when most lines are history. Put and Delete wait
+//     for it.
 //   - A file that cannot be written does not stop look-ups, and is retried every
 //     second.
 //   - A last line without its end was torn by a crash, and so was a last write
@@ -72,8 +72,6 @@ type Store struct {
 	lock    *os.File
 	end     position // after the last line
 	stale   bool     // the file must be rewritten before a line is added
-	noting  bool     // the file is being rewritten
-	noted   []entry  // added meanwhile
 
 	mu      sync.Mutex
 	waiting *batch
@@ -280,9 +278,6 @@ func (s *Store) append(entries []entry) error {
 	}
 	for _, e := range entries {
 		s.remember(e)
-	}
-	if s.noting {
-		s.noted = append(s.noted, entries...)
 	}
 	return nil
 }

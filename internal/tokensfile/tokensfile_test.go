@@ -71,6 +71,13 @@ func reopen(t testing.TB, s *Store) *Store {
 	return s
 }
 
+// rewrite rewrites the file while others wait.
+func rewrite(s *Store) error {
+	s.begin(patience)
+	defer s.finish()
+	return s.rewrite()
+}
+
 func newKey() (key tokens.Key) {
 	rand.Read(key[:])
 	return key
@@ -193,7 +200,7 @@ func TestWhatIsInTheFile(t *testing.T) {
 	if !strings.HasPrefix(string(text), want) || strings.Count(string(text), "\n") != 3 {
 		t.Errorf("in the file:\n%s", text)
 	}
-	s.rewrite()
+	rewrite(s)
 	for _, name := range []string{name, name + ".lock"} {
 		if info, err := os.Stat(name); err != nil || info.Mode().Perm() != 0o600 && runtime.GOOS != "windows" {
 			t.Errorf("%s: mode %v, %v", name, info.Mode(), err)
@@ -458,7 +465,7 @@ func TestStart(t *testing.T) {
 	taken.close()
 	link, _ := open(t, filepath.Join(dir, "link"))
 	wants(t, link, key, true)
-	link.rewrite()
+	rewrite(link)
 	if info, err := os.Lstat(filepath.Join(dir, "link")); err != nil || info.Mode()&os.ModeSymlink == 0 {
 		t.Errorf("the link is %v, %v", info.Mode(), err)
 	}
@@ -495,7 +502,9 @@ func TestRewrite(t *testing.T) {
 		case <-done:
 			running = false
 		default:
-			s.rewrite()
+			if err := rewrite(s); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	lacks(t, s, "")
@@ -510,7 +519,7 @@ func TestRewrite(t *testing.T) {
 	t.Logf("%d rewrites, %d lines", rewrites, s.end.lines)
 	s = reopen(t, s)
 	check()
-	s.rewrite()
+	rewrite(s)
 	s = reopen(t, s)
 	check()
 	if want := clients*each + 1; s.end.lines != want {
