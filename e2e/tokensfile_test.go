@@ -77,6 +77,8 @@ func (k *keeper) healthz(want string) {
 const (
 	ok              = `{"status":"ok"}`
 	cannotBeWritten = `{"status":"ok","detail":"the tokens file cannot be written"}`
+	wasChanged      = `{"status":"ok","detail":"something else changed, moved or removed the tokens file: ` +
+		`put it back, or restart the service"}`
 )
 
 // many is a client for many requests.
@@ -259,6 +261,80 @@ func TestTokensFileStopped(t *testing.T) {
 	want := ` level=ERROR msg=exiting error="-tokens-file ` + k.file + ": lock " + k.file + ".lock: another process is using this tokens file\"\n"
 	if err == nil || !strings.HasSuffix(string(out), want) {
 		t.Errorf("a second process: %v\n%s", err, out)
+	}
+}
+
+// TestTokensFileChanged changes, moves and removes the file of a running program.
+// Logins get 503 until the owner has decided what counts.
+func TestTokensFileChanged(t *testing.T) {
+	k := newKeeper(t, filepath.Join(t.TempDir(), "tokens"))
+	k.expected = []string{"the tokens file cannot be written, known tokens keep working"}
+	token, _ := k.login()
+	k.login()
+	whole, err := os.ReadFile(k.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refuses := func(when string) {
+		t.Helper()
+		if _, status := k.login(); status != 503 {
+			t.Errorf("%s, a login: %d", when, status)
+		}
+		if status := k.revoke(token); status != 503 {
+			t.Errorf("%s, a revocation: %d", when, status)
+		}
+		k.healthz(wasChanged)
+		k.check(when, k.told)
+	}
+	goesOn := func(when string) {
+		t.Helper()
+		k.healthz(ok)
+		if _, status := k.login(); status != 200 {
+			t.Errorf("%s, a login: %d", when, status)
+		}
+		k.check(when, k.told)
+	}
+
+	shell(t, filepath.Dir(k.file), "mv tokens old")
+	refuses("moved")
+	shell(t, filepath.Dir(k.file), "mv old tokens")
+	goesOn("moved back")
+	const change = "printf x | dd of=tokens conv=notrunc bs=1 seek=60 status=none"
+	shell(t, filepath.Dir(k.file), "cp -p tokens copy && "+change+" && touch -r copy tokens")
+	refuses("changed with the same size and time")
+	shell(t, filepath.Dir(k.file), "cat copy >tokens")
+	goesOn("written as it was")
+	shell(t, filepath.Dir(k.file), "chmod 640 tokens && ln tokens backup && touch tokens")
+	goesOn("touched")
+	shell(t, filepath.Dir(k.file), change)
+	refuses("changed")
+
+	k.stop()
+	out, err := exec.Command(program, "-addr", "127.0.0.1:0", "-tokens-file", k.file).CombinedOutput()
+	want := "-tokens-file " + k.file + ": line 2, at byte 23, is damaged"
+	if err == nil || !strings.Contains(string(out), want) {
+		t.Errorf("with the changed file: %v\n%s", err, out)
+	}
+	if err := os.WriteFile(k.file, whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k.start()
+	k.told = map[string]int{token: 200}
+	goesOn("with a copy")
+
+	shell(t, filepath.Dir(k.file), "rm tokens")
+	refuses("removed")
+	k.stop()
+	k.start()
+	k.told = map[string]int{token: 401}
+	goesOn("with no file")
+	log, err := os.ReadFile(k.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := `level=ERROR msg="` + k.expected[0] + `" error="something else`
+	if n := strings.Count(string(log), told); n != 4 {
+		t.Errorf("the log says it %d times, want 4", n)
 	}
 }
 

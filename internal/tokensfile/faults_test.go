@@ -257,119 +257,182 @@ func TestRewriteFailsInPieces(t *testing.T) {
 	}
 }
 
-// TestTakenAway takes the file away under a running store.
-func TestTakenAway(t *testing.T) {
+const changed = "something else changed, moved or removed the tokens file: put it back, or restart the service"
+
+// TestChanged lets something else change the files of a running store. Nothing is
+// acknowledged from then on, nothing is written, and known tokens keep working.
+func TestChanged(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("Windows does not allow that")
 	}
 	do := func(err error) {
+		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
+	// inPlace changes a byte of the last line, and puts the time back.
+	inPlace := func(s *Store) {
+		info, err := os.Stat(s.path)
+		do(err)
+		f, err := os.OpenFile(s.path, os.O_WRONLY, 0)
+		do(err)
+		_, err = f.WriteAt([]byte("x"), info.Size()-2)
+		do(errors.Join(err, f.Close(), os.Chtimes(s.path, info.ModTime(), info.ModTime())))
+	}
+	move := func(from, to string) func(*Store) {
+		return func(s *Store) {
+			folder := filepath.Dir(s.path)
+			do(os.Rename(filepath.Join(folder, from), filepath.Join(folder, to)))
+		}
+	}
 	for _, tt := range []struct {
-		name       string
-		away, back func(s *Store, folder string)
+		name   string
+		change func(s *Store)
+		undo   func(s *Store) // if it can be undone, the store goes on
 	}{
-		{"folder removed", func(s *Store, folder string) { do(os.RemoveAll(folder)) }, func(s *Store, folder string) { do(os.Mkdir(folder, 0o700)) }},
-		{"folder moved", func(s *Store, folder string) { do(os.Rename(folder, folder+"2")) }, func(s *Store, folder string) { do(os.Rename(folder+"2", folder)) }},
-		{"folder unmounted", func(s *Store, folder string) {
-			do(os.Rename(folder, folder+"2"))
-			do(os.Mkdir(folder, 0o700))
-			do(os.Mkdir(s.path+".new", 0o700)) // so that nothing can be written there
-			do(os.Mkdir(s.path+".new/x", 0o700))
-		}, func(s *Store, folder string) {
-			do(os.RemoveAll(folder))
-			do(os.Rename(folder+"2", folder))
-		}},
-		{"another process at the file", func(s *Store, folder string) {
-			do(os.RemoveAll(folder))
-			do(os.Mkdir(folder, 0o700))
+		{name: "file removed", change: func(s *Store) { do(os.Remove(s.path)) }},
+		{name: "file moved", change: move("tokens", "old"), undo: move("old", "tokens")},
+		{name: "file emptied", change: func(s *Store) { do(os.Truncate(s.path, 0)) }},
+		{name: "file made shorter", change: func(s *Store) { do(os.Truncate(s.path, s.end.offset-1)) }},
+		{name: "file made longer", change: func(s *Store) { do(os.Truncate(s.path, 1e6)) },
+			undo: func(s *Store) { do(os.Truncate(s.path, s.end.offset)) }},
+		{name: "file changed in place", change: inPlace},
+		{name: "file replaced", change: func(s *Store) {
+			text, err := os.ReadFile(s.path)
+			do(err)
+			do(os.WriteFile(s.path+".copy", text, 0o600))
+			move("tokens", "old")(s)
+			move("tokens.copy", "tokens")(s)
+		}, undo: move("old", "tokens")},
+		{name: "folder moved", change: move("../folder", "../old"), undo: move("../old", "../folder")},
+		{name: "folder removed", change: func(s *Store) { do(os.RemoveAll(filepath.Dir(s.path))) }},
+		{name: "another folder mounted", change: func(s *Store) {
+			move("../folder", "../old")(s)
+			do(os.Mkdir(filepath.Dir(s.path), 0o700))
 			other, err := Open(Config{s.path}, slog.New(slog.DiscardHandler))
 			do(err)
 			t.Cleanup(other.close)
-		}, nil},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			folder := filepath.Join(folder(t), "folder")
-			do(os.Mkdir(folder, 0o700))
-			s, _ := open(t, filepath.Join(folder, "tokens"))
-			key := put(t, s)
-			tt.away(s, folder)
-			refused := newKey()
-			for range 3 {
-				if err := s.Put(t.Context(), refused, newRecord(time.Hour)); !errors.Is(err, tokens.ErrUnavailable) {
-					t.Errorf("put: %v", err)
-				}
-				s.tend(true)
-				lacks(t, s, cannotWrite)
-				wants(t, s, key, true)
-				wants(t, s, refused, false)
-			}
-			if tt.back == nil {
-				return
-			}
-			tt.back(s, folder)
-			s.tend(false)
-			lacks(t, s, "")
-			after := put(t, s)
-			s = reopen(t, s)
-			wants(t, s, key, true)
-			wants(t, s, after, true)
-			wants(t, s, refused, false)
-		})
-	}
-	for _, tt := range []struct {
-		name string
-		away func(s *Store)
-	}{
-		{"file removed", func(s *Store) { do(os.Remove(s.path)) }},
-		{"file moved", func(s *Store) { do(os.Rename(s.path, s.path+".old")) }},
-		{"file emptied", func(s *Store) { do(os.Truncate(s.path, 0)) }},
-		{"file made longer", func(s *Store) { do(os.Truncate(s.path, 1e6)) }},
-		{"file replaced", func(s *Store) {
-			do(os.WriteFile(s.path+".old", nil, 0o600))
-			do(os.Rename(s.path+".old", s.path))
+		}, undo: func(s *Store) {
+			do(os.RemoveAll(filepath.Dir(s.path)))
+			move("../old", "../folder")(s)
 		}},
-		{"lock removed", func(s *Store) { do(os.Remove(s.path + ".lock")) }},
+		{name: "lock removed", change: func(s *Store) { do(os.Remove(s.path + ".lock")) }},
+		{name: "lock moved", change: move("tokens.lock", "old"), undo: move("old", "tokens.lock")},
+		{name: "another process has the lock", change: func(s *Store) {
+			do(os.Remove(s.path + ".lock"))
+			other, err := Open(Config{s.path}, slog.New(slog.DiscardHandler))
+			do(err)
+			t.Cleanup(other.close)
+		}},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			for _, first := range []struct {
-				name    string
-				notices func(s *Store) tokens.Key
-			}{
-				{"a login notices", func(s *Store) tokens.Key { return put(t, s) }},
-				{"a revocation notices", func(s *Store) tokens.Key {
-					del(t, s, newKey())
-					return put(t, s)
-				}},
-				{"nobody comes", func(s *Store) tokens.Key {
-					s.tend(false)
-					return tokens.Key{}
-				}},
-			} {
-				s, log := open(t, filepath.Join(folder(t), "tokens"))
-				key := put(t, s)
-				tt.away(s)
-				if _, err := os.Stat(s.path + ".lock"); err == nil {
-					if _, err := Open(Config{s.path}, slog.New(slog.DiscardHandler)); !errors.Is(err, errLocked) {
-						t.Errorf("%s: a second process: %v", first.name, err)
+		for _, first := range []struct {
+			name    string
+			notices func(s *Store)
+		}{
+			{"a login notices", func(s *Store) {}},
+			{"nobody comes", func(s *Store) { s.tend(false) }},
+			{"when it is worth a rewrite", func(s *Store) { s.tend(true) }},
+		} {
+			t.Run(tt.name+", "+first.name, func(t *testing.T) {
+				folder := filepath.Join(folder(t), "folder")
+				do(os.Mkdir(folder, 0o700))
+				s, log := open(t, filepath.Join(folder, "tokens"))
+				key, refused := put(t, s), newKey()
+				age(t, s)
+				tt.change(s)
+				before, _ := os.ReadFile(s.path)
+				first.notices(s)
+				for range 3 {
+					if err := s.Put(t.Context(), refused, newRecord(time.Hour)); !errors.Is(err, tokens.ErrUnavailable) {
+						t.Errorf("put: %v", err)
 					}
+					if err := s.Delete(t.Context(), key); !errors.Is(err, tokens.ErrUnavailable) {
+						t.Errorf("delete: %v", err)
+					}
+					s.tend(true)
+					lacks(t, s, changed)
+					wants(t, s, key, true)
+					wants(t, s, refused, false)
 				}
-				after := first.notices(s)
-				if err := s.inPlace(s.end); err != nil || s.stale {
-					t.Errorf("%s: %v, stale %v", first.name, err, s.stale)
+				if now, _ := os.ReadFile(s.path); !bytes.Equal(now, before) {
+					t.Errorf("the file was written: %d bytes, %d before", len(now), len(before))
 				}
+				if text := log.String(); strings.Count(text, "the tokens file cannot be written, known tokens keep working") != 1 ||
+					!strings.Contains(text, changed) {
+					t.Errorf("not logged once:\n%s", text)
+				}
+				if tt.undo == nil {
+					return
+				}
+				tt.undo(s)
 				s.tend(true)
 				lacks(t, s, "")
-				if text := log.String(); strings.Count(text, "rewriting the tokens file") != 1 || strings.Contains(text, "cannot be written") {
-					t.Errorf("%s: the log says:\n%s", first.name, text)
-				}
+				after := put(t, s)
 				s = reopen(t, s)
 				wants(t, s, key, true)
-				wants(t, s, after, after != tokens.Key{})
-			}
-		})
+				wants(t, s, after, true)
+				wants(t, s, refused, false)
+			})
+		}
+	}
+}
+
+// TestTouched does to the file what backups and owners do without changing it.
+func TestTouched(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has no such modes and links")
+	}
+	for _, tt := range []struct {
+		name  string
+		touch func(path string) error
+	}{
+		{"its time is set", func(path string) error { return os.Chtimes(path, time.Unix(1, 0), time.Unix(1, 0)) }},
+		{"its mode is set", func(path string) error { return os.Chmod(path, 0o640) }},
+		{"it gets a second name", func(path string) error { return os.Link(path, path+".backup") }},
+		{"it is written with what it has", func(path string) error {
+			text, err := os.ReadFile(path)
+			return errors.Join(err, os.WriteFile(path, text, 0o600))
+		}},
+	} {
+		s, log := open(t, filepath.Join(folder(t), "tokens"))
+		key := put(t, s)
+		if err := tt.touch(s.path); err != nil {
+			t.Fatal(err)
+		}
+		after := put(t, s)
+		s.tend(true)
+		lacks(t, s, "")
+		if strings.Contains(log.String(), "cannot be written") {
+			t.Errorf("%s: the log says:\n%s", tt.name, log)
+		}
+		s = reopen(t, s)
+		wants(t, s, key, true)
+		wants(t, s, after, true)
+	}
+}
+
+// TestChangedDuringAWrite changes the file while the store itself writes, so that the
+// file's times tell nothing.
+func TestChangedDuringAWrite(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		at   func(s *Store) int64
+	}{
+		{"an earlier line", func(s *Store) int64 { return int64(len(header)) + 4 }},
+		{"behind the last line", func(s *Store) int64 { return s.end.offset + 1000 }},
+	} {
+		s, _ := open(t, filepath.Join(folder(t), "tokens"))
+		well := s.file
+		put(t, s)
+		s.file = &faults{file: well, write: func() error {
+			_, err := well.WriteAt([]byte("x"), tt.at(s))
+			return err
+		}}
+		put(t, s)
+		s.file = well
+		s.tend(true)
+		lacks(t, s, changed)
 	}
 }
 

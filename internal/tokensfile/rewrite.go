@@ -61,8 +61,8 @@ func (s *Store) mend(tidy bool) error {
 	s.mu.Unlock()
 	live := s.Live()
 	history := s.end.lines - 1 - live
-	if err := s.keepInPlace(); err != nil {
-		return err
+	if err := s.unchanged(tidy); err != nil {
+		return err // whoever changed the file decides what becomes of it
 	}
 	if s.stale {
 		return s.rewrite()
@@ -99,21 +99,6 @@ func (s *Store) probe() error {
 	return s.cutBack()
 }
 
-// keepInPlace rewrites the file if its name or its lock's leads elsewhere, or if
-// something else has changed it. On an error the file is stale.
-func (s *Store) keepInPlace() error {
-	err := s.inPlace(s.end)
-	if err == nil {
-		return nil
-	}
-	s.stale = true
-	s.log.Warn("rewriting the tokens file", "reason", err)
-	if err = s.keepLock(); err == nil {
-		err = s.rewrite()
-	}
-	return err
-}
-
 // setGrows notes why the file cannot be rewritten, or with nil that it can be or
 // need not be.
 func (s *Store) setGrows(err error) {
@@ -142,6 +127,7 @@ func (s *Store) rewrite() error {
 		return err
 	}
 	s.end = end
+	s.look()
 	err = s.syncFolder(filepath.Dir(s.path))
 	s.stale = err != nil // after a crash, the first file may be back
 	return err
@@ -191,19 +177,4 @@ func (s *Store) rename(next file) error {
 	}
 	s.file = reopened
 	return err
-}
-
-// keepLock creates and locks the lock file again if it is gone, perhaps with its
-// folder.
-func (s *Store) keepLock() error {
-	if _, err := sameFile(s.path+".lock", s.lock); err == nil {
-		return nil
-	}
-	lock, err := openLock(s.path + ".lock")
-	if err != nil {
-		return err
-	}
-	s.lock.Close()
-	s.lock = lock
-	return nil
 }

@@ -12,12 +12,13 @@
 //     line that could not be written to the disk is cut off before it returns.
 //   - After a failed fsync nobody knows what is on the disk. Then no line is
 //     added until the file has been rewritten from the memory.
-//   - The file is also rewritten when its name leads to another file, or to none,
-//     or when something else has changed it. The store looks every second, and
-//     before it adds a line.
 //   - To rewrite the file, a second one is written, FILE.new, which then takes its
 //     name. This also happens when most lines are history. Put and Delete wait
 //     for it.
+//   - No line is added, and nothing is rewritten, while the name of the file leads
+//     to another one, or to none, or after something else has changed it. The
+//     store looks before it adds a line and every second, and compares all of the
+//     file with its checksum every ten seconds.
 //   - A file that cannot be written does not stop look-ups, and is retried every
 //     second.
 //   - A last line without its end was torn by a crash, and so was a last write
@@ -31,6 +32,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -41,6 +43,7 @@ import (
 	"time"
 
 	"simple-oauth2/internal/tokens"
+	"simple-oauth2/internal/watch"
 )
 
 // patience is how long Put and Delete wait for their write to begin. Once it has
@@ -50,6 +53,7 @@ const patience = 4 * time.Second
 // file is the part of an [os.File] that the store needs.
 type file interface {
 	io.Reader
+	io.ReaderAt
 	io.WriterAt
 	io.Closer
 	Truncate(size int64) error
@@ -70,8 +74,9 @@ type Store struct {
 	writing chan struct{} // a lock on the file, and on the fields below
 	file    file
 	lock    *os.File
-	end     position // after the last line
-	stale   bool     // the file must be rewritten before a line is added
+	end     position    // after the last line
+	seen    fs.FileInfo // of the file, as the store left it
+	stale   bool        // the file must be rewritten before a line is added
 
 	mu      sync.Mutex
 	waiting *batch
@@ -86,7 +91,11 @@ type batch struct {
 	err     error
 }
 
-var errLocked = errors.New("another process is using this tokens file")
+var (
+	errLocked  = errors.New("another process is using this tokens file")
+	errChanged = errors.New("something else changed, moved or removed the tokens file: " +
+		"put it back, or restart the service")
+)
 
 // Open reads the file, or creates it. Its errors name the flag and the file.
 func Open(c Config, log *slog.Logger) (*Store, error) {
@@ -149,6 +158,7 @@ func (s *Store) load(name string) error {
 			return err
 		}
 	}
+	s.look()
 	s.memory.Sweep()
 	s.log.Info("tokens read", "file", s.path, "live", s.Live(), "lines", s.end.lines, "took", time.Since(began).Round(time.Millisecond))
 	return s.syncFolder(filepath.Dir(s.path))
@@ -188,6 +198,8 @@ func (s *Store) Status() (up bool, lacks string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
+	case errors.Is(s.lost, errChanged):
+		lacks = errChanged.Error()
 	case s.lost != nil:
 		lacks = "the tokens file cannot be written"
 	case s.grows != nil:
@@ -252,8 +264,8 @@ func (s *Store) setLost(err error) {
 	s.lost = err
 	s.mu.Unlock()
 	switch {
-	case err != nil && was == nil: // once, not at each try
-		s.log.Error("the tokens file cannot be written, known tokens keep working", "error", err)
+	case err != nil && (was == nil || errors.Is(err, errChanged) != errors.Is(was, errChanged)): // once, not at each try
+		s.log.Error("the tokens file cannot be written, known tokens keep working", "error", err, "file", s.path)
 	case err == nil && was != nil:
 		s.log.Info("the tokens file can be written again")
 	}
@@ -265,7 +277,7 @@ func (s *Store) append(entries []entry) error {
 	if s.stale {
 		return errStale
 	}
-	if err := s.keepInPlace(); err != nil {
+	if err := s.unchanged(false); err != nil {
 		return err
 	}
 	var text []byte
@@ -289,9 +301,7 @@ func (s *Store) extend(text []byte) error {
 	behind := s.end.after(text)
 	_, err := s.file.WriteAt(text, s.end.offset)
 	if err == nil {
-		if err = s.file.Sync(); err == nil {
-			err = s.inPlace(behind)
-		}
+		err = s.file.Sync()
 		s.stale = err != nil
 	}
 	if err != nil {
@@ -299,6 +309,7 @@ func (s *Store) extend(text []byte) error {
 		return err
 	}
 	s.end = behind
+	s.look()
 	return nil
 }
 
@@ -311,32 +322,46 @@ func (s *Store) cutBack() error {
 	if err != nil {
 		s.stale = true
 	}
+	s.look()
 	return err
 }
 
-// inPlace returns an error unless the names of the file and its lock still lead
-// to them, and the file ends where it should.
-func (s *Store) inPlace(end position) error {
-	found, err := sameFile(s.path, s.file)
-	if err != nil {
+// look notes the state in which the store leaves the file.
+func (s *Store) look() {
+	if info, err := s.file.Stat(); err == nil {
+		s.seen = info
+	}
+}
+
+// unchanged returns an error if something else has changed the file, or if its name
+// or its lock's leads elsewhere. The checksum decides if the file has other times, as
+// after a chmod. If thorough, it decides anyway: what happened to the file while the
+// store wrote a line has left no trace in its times.
+func (s *Store) unchanged(thorough bool) error {
+	found, err := os.Stat(s.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return errChanged
+	case err != nil:
+		return err
+	case !os.SameFile(found, s.seen), found.Size() != s.end.offset && !s.stale:
+		return errChanged
+	case thorough || !watch.Same(found, s.seen):
+		sum := crc32.New(castagnoli)
+		if _, err := io.Copy(sum, io.NewSectionReader(s.file, 0, s.end.offset)); err != nil {
+			return err
+		}
+		if sum.Sum32() != s.end.sum {
+			return errChanged
+		}
+		s.seen = found
+	}
+	lock, err := os.Stat(s.path + ".lock")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if found.Size() != end.offset {
-		return fmt.Errorf("%s was changed by another process", s.path)
+	if held, heldErr := s.lock.Stat(); err != nil || heldErr != nil || !os.SameFile(lock, held) {
+		return errChanged
 	}
-	_, err = sameFile(s.path+".lock", s.lock)
-	return err
-}
-
-// sameFile returns an error unless a name leads to an open file.
-func sameFile(name string, open interface{ Stat() (fs.FileInfo, error) }) (fs.FileInfo, error) {
-	found, err := os.Stat(name)
-	if err != nil {
-		return nil, err
-	}
-	info, err := open.Stat()
-	if err == nil && !os.SameFile(found, info) {
-		err = fmt.Errorf("%s was replaced by another file", name)
-	}
-	return found, err
+	return nil
 }
