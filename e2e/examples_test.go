@@ -39,13 +39,7 @@ func newStage(t *testing.T, folder, backend string, args ...string) *stage {
 	addrs := freeAddrs(t, 2)
 	s := &stage{t: t, dir: t.TempDir(), addr: addrs[1], tokens: make(map[string]string)}
 	for password, hash := range map[string]*string{"secret": &s.hash, "battery staple": &s.serviceHash} {
-		command := exec.Command(program, "hash", "-cost", "4")
-		command.Stdin = strings.NewReader(password)
-		out, err := command.Output()
-		if err != nil {
-			t.Fatal(err)
-		}
-		*hash = strings.TrimSpace(string(out))
+		*hash = hashOf(t, password)
 	}
 	s.copyExample(folder, addrs[0], backend)
 	s.writeUsers(false)

@@ -17,7 +17,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 )
@@ -93,13 +92,7 @@ func mayMount(t *testing.T) bool {
 // before, and a renewed certificate is served.
 func TestFilesChange(t *testing.T) {
 	users := func(password string) []byte {
-		hash := exec.Command(program, "hash", "-cost", "4")
-		hash.Stdin = strings.NewReader(password)
-		out, err := hash.Output()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return fmt.Appendf(nil, `{"jane": {"hashed_password": %q}}`, bytes.TrimSpace(out))
+		return fmt.Appendf(nil, `{"jane": {"hashed_password": %q}}`, hashOf(t, password))
 	}
 	login := func(k *keeper, password string) (token string, status int) {
 		status, body := k.post("/token", url.Values{"username": {"jane"}, "password": {password}})

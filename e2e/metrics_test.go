@@ -25,14 +25,8 @@ func TestMetrics(t *testing.T) {
 	}
 	dir, addrs := t.TempDir(), freeAddrs(t, 2)
 	metrics := addrs[0]
-	hash := exec.Command(program, "hash", "-cost", "4")
-	hash.Stdin = strings.NewReader("hunter2")
-	out, err := hash.Output()
-	if err != nil {
-		t.Fatal(err)
-	}
 	users := filepath.Join(dir, "users.json")
-	text := fmt.Sprintf(`{"jane": {"hashed_password": %q, "scopes": ["introspect"]}}`, strings.TrimSpace(string(out)))
+	text := fmt.Sprintf(`{"jane": {"hashed_password": %q, "scopes": ["introspect"]}}`, hashOf(t, "hunter2"))
 	if err := os.WriteFile(users, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

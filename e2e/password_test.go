@@ -18,13 +18,7 @@ func TestPasswordsByCurl(t *testing.T) {
 	passwords := []string{"a+b", "a;b", "100%", "a&b", "a=b", "%41", "a b", "@file", "'\"$HOME`", "zoë", `\`}
 	users := make(map[string]any)
 	for i, password := range passwords {
-		command := exec.Command(program, "hash", "-cost", "4")
-		command.Stdin = strings.NewReader(password)
-		hash, err := command.Output()
-		if err != nil {
-			t.Fatal(err)
-		}
-		users[fmt.Sprint("user", i)] = map[string]string{"hashed_password": strings.TrimSpace(string(hash))}
+		users[fmt.Sprint("user", i)] = map[string]string{"hashed_password": hashOf(t, password)}
 	}
 	text, _ := json.Marshal(users)
 	file := filepath.Join(t.TempDir(), "users.json")
@@ -45,15 +39,7 @@ func TestPasswordsByCurl(t *testing.T) {
 // share an etcd, and restarts one of them.
 func TestPasswordChangedOnReplicas(t *testing.T) {
 	c := startCluster(t)
-	hash := func(password string) string {
-		command := exec.Command(program, "hash", "-cost", "4")
-		command.Stdin = strings.NewReader(password)
-		out, err := command.Output()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return strings.TrimSpace(string(out))
-	}
+	hash := func(password string) string { return hashOf(t, password) }
 	file := filepath.Join(t.TempDir(), "users.json")
 	write := func(hashes map[string]string) {
 		users := make(map[string]any)

@@ -451,14 +451,8 @@ func lookUp(r *process, tokens []string, n int) error {
 // TestFloodOfUnknownTokens asks each replica for unknown tokens over 1,200
 // connections. Meanwhile a token works on both as soon as a client has it.
 func TestFloodOfUnknownTokens(t *testing.T) {
-	hash := exec.Command(program, "hash", "-cost", "4")
-	hash.Stdin = strings.NewReader("secret")
-	hashed, err := hash.Output()
-	if err != nil {
-		t.Fatal(err)
-	}
 	users := filepath.Join(t.TempDir(), "users.json")
-	text := fmt.Sprintf(`{"johndoe": {"hashed_password": %q}}`, bytes.TrimSpace(hashed))
+	text := fmt.Sprintf(`{"johndoe": {"hashed_password": %q}}`, hashOf(t, "secret"))
 	if err := os.WriteFile(users, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -90,6 +90,19 @@ func startIn(t *testing.T, dir string, args ...string) (addr string) {
 	return ""
 }
 
+// hashOf returns what the program's hash command makes of a password, at the lowest
+// cost.
+func hashOf(t *testing.T, password string) string {
+	t.Helper()
+	hash := exec.Command(program, "hash", "-cost", "4")
+	hash.Stdin = strings.NewReader(password)
+	out, err := hash.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
 // trouble is a line of a service's log that is worth a look: one of level ERROR, or
 // the beginning of a stack trace, also within a line.
 var trouble = regexp.MustCompile(`level=ERROR|"level":"ERROR"|^panic: |^fatal error: |goroutine \d+ \[|WARNING: DATA RACE`)

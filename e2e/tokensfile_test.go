@@ -36,13 +36,7 @@ type keeper struct {
 func newKeeper(t *testing.T, file string, behind ...string) *keeper {
 	t.Helper()
 	dir := t.TempDir()
-	hash := exec.Command(program, "hash", "-cost", "4")
-	hash.Stdin = strings.NewReader("secret")
-	out, err := hash.Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	users, _ := json.Marshal(map[string]any{"johndoe": map[string]string{"hashed_password": strings.TrimSpace(string(out))}})
+	users, _ := json.Marshal(map[string]any{"johndoe": map[string]string{"hashed_password": hashOf(t, "secret")}})
 	if err := os.WriteFile(filepath.Join(dir, "users.json"), users, 0o600); err != nil {
 		t.Fatal(err)
 	}
