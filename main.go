@@ -87,7 +87,7 @@ var docs embed.FS
 func (a *auth) health(*http.Request) (lacks string, err error) {
 	up, lacks := a.tokens.Status()
 	if !up {
-		return "", errUnavailable
+		return "", tokens.ErrUnavailable
 	}
 	return a.files.Lacks(lacks), nil
 }
@@ -100,9 +100,9 @@ func healthz(w http.ResponseWriter, _ *http.Request, lacks string) error {
 	return nil
 }
 
-// newHandler answers the routes, and any other path with an httpError.
+// newHandler answers the routes, and any other path with errNotFound.
 func newHandler(a *auth, pages []swaggerui.Page) http.Handler {
-	return a.admission.Notice(tokenPath, router.New(a.handler(errNotFound.answer, false), routes(a, pages)))
+	return a.admission.Notice(tokenPath, router.New(a.handler(refuse(errNotFound), false), routes(a, pages)))
 }
 
 // config is what the flags and the environment say.

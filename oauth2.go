@@ -3,9 +3,7 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -146,7 +144,7 @@ func (a *auth) scoped(scopes ...string) func(*http.Request) (currentUser, error)
 
 // readUsersMe answers GET /users/me.
 func readUsersMe(w http.ResponseWriter, _ *http.Request, user currentUser) error {
-	answer.Body(w, http.StatusOK, user.encoded.Get(func() []byte { return answer.Encode(user.User) }))
+	answer.JSON(w, http.StatusOK, user.User)
 	return nil
 }
 
@@ -157,7 +155,7 @@ func readUsersMe(w http.ResponseWriter, _ *http.Request, user currentUser) error
 func (a *auth) guarded(r *http.Request) (currentUser, error) {
 	scopes, err := gateway.Scopes(r.URL, guardPath)
 	if err != nil {
-		return currentUser{}, &httpError{http.StatusBadRequest, err.Error(), "invalid_request", nil}
+		return currentUser{}, err
 	}
 	return a.scoped(scopes...)(r)
 }
@@ -169,6 +167,8 @@ func tellGateway(w http.ResponseWriter, _ *http.Request, user currentUser) error
 }
 
 // # POST /token
+
+const longestForm = 64 << 10 // bytes
 
 // passwordRequestForm is FastAPI's OAuth2PasswordRequestForm, the request of RFC 6749
 // 4.3.2. The client's secret is accepted but not checked, so it is not kept.
@@ -183,7 +183,7 @@ type passwordRequestForm struct {
 // absent, as in FastAPI's form; the client may name itself in a Basic header
 // instead (RFC 6749 2.3.1). Keyboards of phones put a space behind a username.
 func (a *auth) passwordForm(r *http.Request) (passwordRequestForm, error) {
-	sent, err := a.readForm(r, "grant_type", "username", "password", "scope", "client_id")
+	sent, err := a.forms.Parse(r, longestForm, "grant_type", "username", "password", "scope", "client_id")
 	if err != nil {
 		return passwordRequestForm{}, err
 	}
@@ -213,7 +213,7 @@ func (a *auth) login(w http.ResponseWriter, r *http.Request, request passwordReq
 		return ok
 	})
 	if err != nil {
-		return errRefused(err)
+		return err
 	}
 	log := a.log.With("client", client, "username", logs.Cut(request.Username), logs.Request(r.Header))
 	if request.ClientID != "" {
@@ -263,7 +263,7 @@ type tokenRequestForm struct{ Token, ClientID, ClientSecret string }
 
 // tokenForm reads the tokenRequestForm.
 func (a *auth) tokenForm(r *http.Request) (tokenRequestForm, error) {
-	sent, err := a.readForm(r, "token", "client_id", "client_secret")
+	sent, err := a.forms.Parse(r, longestForm, "token", "client_id", "client_secret")
 	if faults := sent.Missing("token"); err == nil && faults != nil {
 		err = errUnprocessable("invalid_request", faults...)
 	}
@@ -301,9 +301,8 @@ func (a *auth) tokenInQuestion(r *http.Request) (string, error) {
 	credentials, err := clientauth.Read(r.Header["Authorization"], request.ClientID, request.ClientSecret)
 	switch bearer, _ := bearerToken(r); {
 	case err != nil:
-		err = &httpError{http.StatusBadRequest, err.Error(), "invalid_request", nil}
 	case credentials != nil:
-		err = errRefused(a.services.Authenticate(r, a.clients.Of(r), credentials))
+		err = a.services.Authenticate(r, a.clients.Of(r), credentials)
 	case bearer == "":
 		err = errNoCredentials
 	case bearer == request.Token:
@@ -333,133 +332,82 @@ func (a *auth) introspect(w http.ResponseWriter, r *http.Request, token string) 
 
 // # Errors
 
-// httpError is every answer except success: FastAPI's HTTPException and its
-// RequestValidationError. Detail is a sentence or, with status 422, form.Faults.
-// Code is the error code of RFC 6749 or 6750; only the protocol's endpoints send
-// it, since FastAPI's resources do not.
-type httpError struct {
-	Status int
-	Detail any
-	Code   string
-	Header http.Header
-}
-
 const basicChallenge = `Basic realm="simple-oauth2", charset="UTF-8"`
 
 var (
-	errNotAuthenticated = unauthorized("Not authenticated", "invalid_token", "Bearer")
-	errInvalidToken     = unauthorized("Not authenticated", "invalid_token", `Bearer error="invalid_token"`)
-	errNoCredentials    = unauthorized("Not authenticated", "invalid_token", basicChallenge, "Bearer")
-	errInactiveUser     = &httpError{http.StatusBadRequest, "Inactive user", "invalid_token", nil}
-	errInvalidGrant     = &httpError{http.StatusBadRequest, "Incorrect username or password", "invalid_grant", nil}
-	errInvalidClient    = unauthorized("Incorrect client credentials", "invalid_client", basicChallenge)
-	errBusy             = tryLater(http.StatusServiceUnavailable, form.ErrBusy.Error(), 1)
-	errTooLarge         = &httpError{http.StatusRequestEntityTooLarge, "Request body larger than 64 KiB", "invalid_request", nil}
-	errUnavailable      = tryLater(http.StatusServiceUnavailable, "The tokens cannot be reached, try again later", 1)
-	errNotFound         = &httpError{http.StatusNotFound, "Not Found", "", nil}
-	errMethodNotAllowed = &httpError{http.StatusMethodNotAllowed, "Method Not Allowed", "invalid_request", nil}
+	errNotAuthenticated = answer.Unauthorized("Not authenticated", "invalid_token", "Bearer")
+	errInvalidToken     = answer.Unauthorized("Not authenticated", "invalid_token", `Bearer error="invalid_token"`)
+	errNoCredentials    = answer.Unauthorized("Not authenticated", "invalid_token", basicChallenge, "Bearer")
+	errInactiveUser     = answer.Refusal(http.StatusBadRequest, "Inactive user", "invalid_token")
+	errInvalidGrant     = answer.Refusal(http.StatusBadRequest, "Incorrect username or password", "invalid_grant")
+	errNotFound         = answer.Refusal(http.StatusNotFound, "Not Found", "")
+	errMethodNotAllowed = answer.Refusal(http.StatusMethodNotAllowed, "Method Not Allowed", "invalid_request")
 )
 
-// unauthorized is a 401 with a challenge for each way to authenticate.
-func unauthorized(detail, code string, challenges ...string) *httpError {
-	return &httpError{http.StatusUnauthorized, detail, code, http.Header{"Www-Authenticate": challenges}}
-}
-
-// tryLater tells the client to come again after some seconds.
-func tryLater(status int, detail string, seconds int64) *httpError {
-	return &httpError{status, detail, "temporarily_unavailable", http.Header{"Retry-After": {fmt.Sprint(seconds)}}}
-}
-
 // errInsufficientScope is the insufficient_scope of RFC 6750 3.1.
-func errInsufficientScope(scopes ...string) *httpError {
-	challenge := []string{`Bearer error="insufficient_scope", scope="` + strings.Join(scopes, " ") + `"`}
-	header := http.Header{"Www-Authenticate": challenge}
-	return &httpError{http.StatusForbidden, "Not enough permissions", "insufficient_scope", header}
-}
-
-// errRefused returns the answer to wrong client credentials, and to a login or a
-// client that admission refused.
-func errRefused(err error) error {
-	if errors.Is(err, clientauth.ErrWrong) {
-		return errInvalidClient
-	}
-	refused, ok := errors.AsType[*admission.Refused](err)
-	if !ok {
-		return err
-	}
-	status := http.StatusTooManyRequests
-	if refused.Reason == admission.Busy {
-		status = http.StatusServiceUnavailable
-	}
-	return tryLater(status, refused.Error(), int64(refused.RetryAfter/time.Second))
+func errInsufficientScope(scopes ...string) *answer.HTTPException {
+	e := answer.Refusal(http.StatusForbidden, "Not enough permissions", "insufficient_scope")
+	e.Header.Set("WWW-Authenticate", `Bearer error="insufficient_scope", scope="`+strings.Join(scopes, " ")+`"`)
+	return e
 }
 
 // errUnprocessable is FastAPI's answer to a form with faults.
-func errUnprocessable(code string, faults ...form.Fault) *httpError {
-	return &httpError{http.StatusUnprocessableEntity, form.Faults(faults), code, nil}
+func errUnprocessable(code string, faults ...form.Fault) *answer.HTTPException {
+	return answer.Refusal(http.StatusUnprocessableEntity, form.Faults(faults), code)
 }
 
-// readForm reads the named fields from the form in r's body.
-func (a *auth) readForm(r *http.Request, names ...string) (form.Form, error) {
-	sent, err := a.forms.Parse(r, 64<<10, names...)
-	_, tooLarge := errors.AsType[*http.MaxBytesError](err)
-	switch fault, ok := errors.AsType[form.Fault](err); {
-	case tooLarge:
-		err = errTooLarge
-	case errors.Is(err, form.ErrBusy):
-		err = errBusy
-	case ok:
-		err = errUnprocessable("invalid_request", fault)
+// answerTo is the one place where an error becomes an answer. The errors above are
+// answers already; the others are those of the rooms.
+func (a *auth) answerTo(err error) *answer.HTTPException {
+	if e, ok := errors.AsType[*answer.HTTPException](err); ok {
+		return e
 	}
-	return sent, err
+	if fault, ok := errors.AsType[form.Fault](err); ok {
+		return errUnprocessable("invalid_request", fault)
+	}
+	if refused, ok := errors.AsType[*admission.Refused](err); ok && refused.Reason == admission.Guessing {
+		return answer.TryLater(http.StatusTooManyRequests, refused.Error(), refused.RetryAfter)
+	} else if ok {
+		return answer.TryLater(http.StatusServiceUnavailable, refused.Error(), refused.RetryAfter)
+	}
+	switch {
+	case errors.As(err, new(*http.MaxBytesError)):
+		return answer.Refusal(http.StatusRequestEntityTooLarge, "Request body larger than 64 KiB", "invalid_request")
+	case errors.Is(err, form.ErrBusy):
+		return answer.TryLater(http.StatusServiceUnavailable, err.Error(), time.Second)
+	case errors.Is(err, tokens.ErrUnavailable):
+		return answer.TryLater(http.StatusServiceUnavailable, "The tokens cannot be reached, try again later", time.Second)
+	case errors.Is(err, clientauth.ErrWrong):
+		return answer.Unauthorized(err.Error(), "invalid_client", basicChallenge)
+	case errors.Is(err, clientauth.ErrTwoWays), errors.Is(err, gateway.ErrScope), errors.Is(err, gateway.ErrParameter):
+		return answer.Refusal(http.StatusBadRequest, err.Error(), "invalid_request")
+	}
+	a.log.Error("unexpected error", "error", err)
+	return answer.Refusal(http.StatusInternalServerError, "Internal Server Error", "server_error")
 }
-
-// Error is the error_description of RFC 6749 5.2: the detail as text.
-func (e *httpError) Error() string { return fmt.Sprint(e.Detail) }
 
 // resource is a route whose errors have only FastAPI's detail.
 func (a *auth) resource(method, path string, e endpoint) router.Route {
-	return router.Route{Method: method, Path: path, Handler: a.handler(e, false), NotAllowed: a.handler(errMethodNotAllowed.answer, false)}
+	return router.Route{Method: method, Path: path, Handler: a.handler(e, false), NotAllowed: a.handler(refuse(errMethodNotAllowed), false)}
 }
 
 // protocol is a route of OAuth 2.0 itself: its answers have Pragma (RFC 6749 5.1),
 // and its errors have error and error_description (5.2) as well as FastAPI's
 // detail, since client libraries need them.
 func (a *auth) protocol(method, path string, e endpoint) router.Route {
-	return router.Route{Method: method, Path: path, Handler: a.handler(e, true), NotAllowed: a.handler(errMethodNotAllowed.answer, true)}
+	return router.Route{Method: method, Path: path, Handler: a.handler(e, true), NotAllowed: a.handler(refuse(errMethodNotAllowed), true)}
 }
 
-// handler runs an endpoint. It is the one place where an error becomes an
-// answer. No answer may be stored unless the endpoint says so, since most depend
-// on who asks.
+// handler runs an endpoint, and writes the answer to its error. No answer may be
+// stored unless the endpoint says so, since most depend on who asks.
 func (a *auth) handler(e endpoint, protocol bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		answer.NoStore(w.Header(), protocol)
 		if err := e(w, r); err != nil {
-			a.writeError(w, err, protocol)
+			a.answerTo(err).Write(w, protocol)
 		}
 	})
 }
 
-// answer is an endpoint that answers with the error.
-func (e *httpError) answer(http.ResponseWriter, *http.Request) error { return e }
-
-func (a *auth) writeError(w http.ResponseWriter, err error, protocol bool) {
-	var e *httpError
-	if errors.Is(err, tokens.ErrUnavailable) {
-		e = errUnavailable
-	} else if !errors.As(err, &e) {
-		a.log.Error("unexpected error", "error", err)
-		e = &httpError{http.StatusInternalServerError, "Internal Server Error", "server_error", nil}
-	}
-	maps.Copy(w.Header(), e.Header)
-	body := struct {
-		Detail      any    `json:"detail"`
-		Code        string `json:"error,omitempty"`
-		Description string `json:"error_description,omitempty"`
-	}{Detail: e.Detail}
-	if protocol {
-		body.Code, body.Description = e.Code, e.Error()
-	}
-	answer.JSON(w, e.Status, body)
-}
+// refuse is an endpoint that answers with an error.
+func refuse(e error) endpoint { return func(http.ResponseWriter, *http.Request) error { return e } }

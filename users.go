@@ -11,7 +11,6 @@ import (
 
 	"golang.org/x/crypto/bcrypt"
 
-	"simple-oauth2/internal/answer"
 	"simple-oauth2/internal/tokens"
 	"simple-oauth2/internal/usersfile"
 	"simple-oauth2/internal/watch"
@@ -24,8 +23,6 @@ type User struct {
 	Email    *string `json:"email"`
 	FullName *string `json:"full_name"`
 	Disabled *bool   `json:"disabled"`
-
-	encoded *answer.Once // as JSON, when first needed: most users of a large file never log in
 }
 
 func (u User) active() bool { return u.Disabled == nil || !*u.Disabled }
@@ -85,7 +82,7 @@ func (u *users) load(ctx context.Context) error {
 	}
 	read := &userMap{byName: make(map[string]*storedUser, usersfile.Guess(text))}
 	all, err := usersfile.Parse(ctx, text, func(name string, record usersfile.Record) {
-		user := User{name, record.Email, record.FullName, record.Disabled, new(answer.Once)}
+		user := User{name, record.Email, record.FullName, record.Disabled}
 		read.byName[name] = &storedUser{User: user, hash: record.Hash, credential: tokens.CredentialOf(record.Hash), scopes: record.Scopes}
 	})
 	if err != nil {
@@ -104,6 +101,9 @@ func (u *users) load(ctx context.Context) error {
 	u.log.Info("users loaded", "users", len(read.byName), "source", source)
 	return nil
 }
+
+// scopes returns those that any user may hold.
+func (u *users) scopes() []string { return u.loaded.Load().scopes }
 
 // find returns the user with that name.
 func (u *users) find(username string) (*storedUser, bool) {

@@ -36,23 +36,3 @@ func TestJSON(t *testing.T) {
 		}
 	}
 }
-
-// TestOnce wants one encoding, and no memory for what is made already.
-func TestOnce(t *testing.T) {
-	var once answer.Once
-	calls := 0
-	get := func() []byte {
-		return once.Get(func() []byte {
-			calls++
-			return answer.Encode(calls)
-		})
-	}
-	for range 3 {
-		if got := get(); string(got) != "1" || calls != 1 {
-			t.Errorf("%s after %d calls", got, calls)
-		}
-	}
-	if n := testing.AllocsPerRun(100, func() { get() }); n > 0 {
-		t.Errorf("%v allocations", n)
-	}
-}
