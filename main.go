@@ -177,79 +177,92 @@ func run(ctx context.Context, args, environ []string, stderr io.Writer) error {
 	return err
 }
 
-// serve listens, serves and stops.
+// serve listens, loads what it needs, and serves until ctx ends.
 func serve(ctx context.Context, cfg config, log *slog.Logger) error {
-	hangup := make(chan os.Signal, 1) // before the users are loaded, so that no SIGHUP is lost or ends the program
-	signal.Notify(hangup, syscall.SIGHUP)
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP) // which would end the program otherwise
 	defer signal.Stop(hangup)
-
-	counts := metrics.New(cfg.metrics)
-	a := &auth{
-		users:     &users{file: cfg.users, log: log},
-		tokens:    &tokens.Memory{Now: time.Now}, // replaced below if a file or etcd keeps them
-		tokenTTL:  cfg.tokenTTL,
-		now:       time.Now,
-		admission: admission.New(cfg.maxFailures, time.Now),
-		clients:   &clientaddr.Clients{Proxies: cfg.proxies, Log: log},
-		forms:     form.NewReader(),
-		files:     watch.New(log),
-		log:       log,
-	}
-	a.services = clientauth.New(log, a.admission, a.users.find, a.users.authenticate, (*storedUser).client)
-	pages, err := cfg.docs.Pages(docs, cfg.users == "", func() []string { return a.users.loaded.Load().scopes })
-	if err != nil {
-		return err
-	}
-	handler := cfg.corsOrigins.Handler(newHandler(a, pages), guardPath, log)
-	server, err := serving.Listen(cfg.listen, counts.Requests(handler, routes(a, pages)), log)
+	server, err := serving.Listen(cfg.listen, log)
 	if err != nil {
 		return err
 	}
 	defer server.Close()
+	counts := metrics.New(cfg.metrics)
+	if err := counts.Listen(log); err != nil {
+		return err
+	}
+	defer counts.Close()
 	log.Info("starting", version.Attr(), "url", server.URL(), cfg.docs.Attr(server.URL()))
 	cfg.env.Warn(log)
 	cfg.proxies.Warn(log)
-	if err := a.files.Add(ctx, "certificate", server.Pair.Load, cfg.listen.Cert, cfg.listen.Key); err != nil {
+
+	files, people := watch.New(log), &users{file: cfg.users, log: log}
+	if err := files.Add(ctx, "certificate", server.Pair.Load, cfg.listen.Cert, cfg.listen.Key); err != nil {
 		return err
 	}
-	switch {
-	case cfg.tokensFile.On():
-		a.tokens, err = tokensfile.Open(cfg.tokensFile, log)
-	case cfg.etcd.On():
-		a.tokens, err = etcd.New(ctx, cfg.etcd, log)
+	if err := files.Add(ctx, "users", people.load, cfg.users); err != nil {
+		return fmt.Errorf("-users: %w", err)
 	}
-	if err == nil {
-		err = counts.Listen(metrics.Sources{
-			Counts: &a.counts, Admission: a.admission, Store: a.tokens, Loaded: a.files.Loaded, Certificate: server.Pair.End,
-		}, log)
-	}
+	pages, err := cfg.docs.Pages(docs, cfg.users == "", people.scopes)
 	if err != nil {
 		return err
 	}
-	if err := a.files.Add(ctx, "users", a.users.load, cfg.users); err != nil {
-		return fmt.Errorf("-users: %w", err)
+	store, err := openStore(ctx, cfg, log)
+	if err != nil {
+		return err
 	}
+
+	passwords := admission.New(cfg.maxFailures, time.Now)
+	a := &auth{
+		users:     people,
+		tokens:    store,
+		tokenTTL:  cfg.tokenTTL,
+		now:       time.Now,
+		admission: passwords,
+		clients:   &clientaddr.Clients{Proxies: cfg.proxies, Log: log},
+		forms:     form.NewReader(),
+		files:     files,
+		services:  clientauth.New(log, passwords, people.find, people.authenticate, (*storedUser).client),
+		log:       log,
+	}
+	handler := cfg.corsOrigins.Handler(newHandler(a, pages), guardPath, log)
+	handler = counts.Requests(handler, routes(a, pages))
 	log.Info("listening", "addr", server.Addr(), "tls", cfg.listen.TLS(), "token_ttl", cfg.tokenTTL)
 
 	beside := background.New(ctx)
 	defer beside.Stop()
-	beside.Go(a.tokens.Run)
-	beside.Go(counts.Serve)
-	beside.Go(func(ctx context.Context) { a.files.Run(ctx, hangup) })
+	beside.Go(store.Run)
+	beside.Go(func(ctx context.Context) { files.Run(ctx, hangup) })
+	beside.Go(func(ctx context.Context) {
+		counts.Serve(ctx, metrics.Sources{
+			Counts: &a.counts, Admission: passwords, Store: store, Loaded: files.Loaded, Certificate: server.Pair.End,
+		})
+	})
 	beside.Every(time.Hour, server.Pair.WarnOfEnd)
-	beside.Every(10*time.Second, func() { a.admission.LogRefused(log) })
+	beside.Every(10*time.Second, func() { passwords.LogRefused(log) })
 	served := make(chan error, 1)
-	go func() { served <- server.Serve() }()
+	go func() { served <- server.Serve(handler) }()
 	select {
 	case err := <-served:
 		return err
 	case <-ctx.Done():
 		log.Info("stopping")
 		server.Stop()
-		a.admission.LogRefused(log)
+		passwords.LogRefused(log)
 		log.Info("stopped")
 		return nil
 	}
+}
+
+// openStore opens where the tokens are kept. Its Run closes it.
+func openStore(ctx context.Context, cfg config, log *slog.Logger) (tokens.Store, error) {
+	switch {
+	case cfg.tokensFile.On():
+		return tokensfile.Open(cfg.tokensFile, log)
+	case cfg.etcd.On():
+		return etcd.New(ctx, cfg.etcd, log)
+	}
+	return &tokens.Memory{Now: time.Now}, nil
 }
 
 func main() {

@@ -64,28 +64,35 @@ func New(c Config) *Metrics { return &Metrics{config: c} }
 func (m *Metrics) on() bool { return m.config.Addr != "" }
 
 // Listen listens, if there is an address. Its error names the flag.
-func (m *Metrics) Listen(sources Sources, log *slog.Logger) (err error) {
-	if !m.on() {
-		return nil
+func (m *Metrics) Listen(log *slog.Logger) (err error) {
+	if m.on() {
+		m.log = log
+		m.server, err = serving.Listen(serving.Config{Addr: m.config.Addr, Flag: "-metrics-addr", Most: 16}, log)
+	}
+	return err
+}
+
+// Serve serves what the sources say until ctx ends.
+func (m *Metrics) Serve(ctx context.Context, sources Sources) {
+	if m.server == nil {
+		return
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 		m.writeTo(w)
 	})
-	m.sources, m.log = sources, log
-	m.server, err = serving.Listen(serving.Config{Addr: m.config.Addr, Flag: "-metrics-addr", Most: 16}, mux, log)
-	return err
+	m.sources = sources
+	m.log.Info("metrics", "url", m.server.URL()+"/metrics")
+	context.AfterFunc(ctx, m.Close)
+	if err := m.server.Serve(mux); ctx.Err() == nil {
+		m.log.Error("metrics are no longer served", "error", err)
+	}
 }
 
-// Serve serves until ctx ends.
-func (m *Metrics) Serve(ctx context.Context) {
-	if m.server == nil {
-		return
-	}
-	m.log.Info("metrics", "url", m.server.URL()+"/metrics")
-	context.AfterFunc(ctx, m.server.Close)
-	if err := m.server.Serve(); ctx.Err() == nil {
-		m.log.Error("metrics are no longer served", "error", err)
+// Close ends what Listen began.
+func (m *Metrics) Close() {
+	if m.server != nil {
+		m.server.Close()
 	}
 }

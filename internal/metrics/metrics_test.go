@@ -209,27 +209,27 @@ func TestLoaded(t *testing.T) {
 
 func TestOff(t *testing.T) {
 	m := New(Config{})
-	if err := m.Listen(Sources{}, slog.New(slog.DiscardHandler)); err != nil {
+	if err := m.Listen(slog.New(slog.DiscardHandler)); err != nil {
 		t.Error(err)
 	}
-	m.Serve(t.Context()) // returns at once
+	m.Serve(t.Context(), Sources{}) // returns at once
 }
 
 func TestListenError(t *testing.T) {
 	m := New(Config{Addr: "nowhere"})
-	if err := m.Listen(m.sources, slog.New(slog.DiscardHandler)); err == nil || !strings.HasPrefix(err.Error(), "-metrics-addr: ") {
+	if err := m.Listen(slog.New(slog.DiscardHandler)); err == nil || !strings.HasPrefix(err.Error(), "-metrics-addr: ") {
 		t.Errorf("error %v", err)
 	}
 }
 
 func TestServe(t *testing.T) {
 	m := newMetrics()
-	if err := m.Listen(m.sources, slog.New(slog.DiscardHandler)); err != nil {
+	if err := m.Listen(slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan struct{})
-	go func() { m.Serve(ctx); close(served) }()
+	go func() { m.Serve(ctx, m.sources); close(served) }()
 	for path, want := range map[string]int{"/metrics": 200, "/": 404, "/users/me": 404} {
 		response, err := http.Get(m.server.URL() + path)
 		if err != nil {

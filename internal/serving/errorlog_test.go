@@ -3,7 +3,6 @@ package serving
 import (
 	"bytes"
 	"log/slog"
-	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -34,7 +33,7 @@ func (l *lines) String() string {
 func TestErrorLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := &lines{}
-		s := newServer(http.NotFoundHandler(), slog.New(slog.NewTextHandler(out, nil)))
+		s := newServer(slog.New(slog.NewTextHandler(out, nil)))
 		for i := range 1000 {
 			s.http.ErrorLog.Printf("http: TLS handshake error from 192.0.2.1:%d: %s", i, [...]string{"i/o timeout", "EOF"}[i%2])
 		}
@@ -76,7 +75,7 @@ func TestErrorLogAtTheEnd(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				out := &lines{}
-				s := newServer(http.NotFoundHandler(), slog.New(slog.NewTextHandler(out, nil)))
+				s := newServer(slog.New(slog.NewTextHandler(out, nil)))
 				s.listener = newPipes()
 				s.http.ErrorLog.Print("http: TLS handshake error from 192.0.2.1:1: EOF")
 				end(s)

@@ -102,8 +102,8 @@ var ErrStopping = errors.New("the server is stopping")
 
 // Listen returns a Server that listens but does not serve yet. Its error names
 // the flag.
-func Listen(c Config, handler http.Handler, log *slog.Logger) (*Server, error) {
-	s := newServer(handler, log)
+func Listen(c Config, log *slog.Logger) (*Server, error) {
+	s := newServer(log)
 	s.delay, s.most = c.Delay, c.Most
 	if c.TLS() {
 		s.Pair = &keypair.Pair{Cert: c.Cert, Key: c.Key, Flags: [2]string{"-tls-cert", "-tls-key"}, Log: log}
@@ -143,11 +143,10 @@ func listen(addr string) (net.Listener, error) {
 	return config.Listen(context.Background(), "tcp", addr)
 }
 
-func newServer(handler http.Handler, log *slog.Logger) *Server {
+func newServer(log *slog.Logger) *Server {
 	s := &Server{log: log, errors: &errorLog{log: log, kinds: make(map[string]*kind)}}
 	s.requests, s.endRequests = context.WithCancelCause(context.Background())
 	s.http = http.Server{
-		Handler:           s.handler(handler),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      45 * time.Second,
@@ -202,9 +201,10 @@ func (s *Server) URL() string {
 	return scheme + "://" + net.JoinHostPort(host, strconv.Itoa(at.Port))
 }
 
-// Serve answers requests until Stop or Close, and then returns an error:
-// [http.ErrServerClosed] if there is no delay.
-func (s *Server) Serve() error {
+// Serve lets handler answer requests until Stop or Close, and then returns an
+// error: [http.ErrServerClosed] if there is no delay.
+func (s *Server) Serve(handler http.Handler) error {
+	s.http.Handler = s.handler(handler)
 	listener := newBounded(s.listener, cmp.Or(s.most, bound(descriptors())))
 	if s.http.TLSConfig != nil {
 		return s.http.ServeTLS(listener, "", "")

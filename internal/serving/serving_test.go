@@ -108,7 +108,8 @@ func TestLimits(t *testing.T) {
 						}
 					}
 				})
-				s := newServer(handler, slog.New(slog.DiscardHandler))
+				s := newServer(slog.New(slog.DiscardHandler))
+				s.http.Handler = handler
 				listener := newPipes()
 				go s.http.Serve(listener)
 				here, there := net.Pipe()
@@ -156,7 +157,8 @@ func TestLimitsOfHTTP2(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := newServer(http.NotFoundHandler(), slog.New(slog.DiscardHandler))
+				s := newServer(slog.New(slog.DiscardHandler))
+				s.http.Handler = http.NotFoundHandler()
 				s.http.Protocols = new(http.Protocols)
 				s.http.Protocols.SetUnencryptedHTTP2(true)
 				listener := newPipes()
@@ -199,13 +201,14 @@ func writeFrame(conn net.Conn, kind, flags byte, payload string) error {
 func TestRequestsOfOneConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var now, most atomic.Int64
-		s := newServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		s := newServer(slog.New(slog.DiscardHandler))
+		s.http.Handler = http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 			if n := now.Add(1); n > most.Load() {
 				most.Store(n)
 			}
 			time.Sleep(time.Second)
 			now.Add(-1)
-		}), slog.New(slog.DiscardHandler))
+		})
 		both := new(http.Protocols)
 		both.SetUnencryptedHTTP2(true)
 		s.http.Protocols = both
@@ -242,13 +245,13 @@ func TestRequestsOfOneConnection(t *testing.T) {
 // TestAnswerBeforeBody sends a body that is too long to be read. The client gets
 // the whole answer, and then the end of the connection instead of a reset.
 func TestAnswerBeforeBody(t *testing.T) {
-	s, err := Listen(Config{Addr: "127.0.0.1:0"}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		http.Error(w, "too large", http.StatusRequestEntityTooLarge)
-	}), slog.New(slog.DiscardHandler))
+	s, err := Listen(Config{Addr: "127.0.0.1:0"}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	go s.Serve()
+	go s.Serve(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "too large", http.StatusRequestEntityTooLarge)
+	}))
 	defer s.Close()
 	conn, err := net.Dial("tcp", s.Addr())
 	if err != nil {
@@ -284,7 +287,7 @@ func TestAddr(t *testing.T) {
 		{"http://127.0.0.1:0", "too many colons in address"},
 		{"127.0.0.1:0", ""},
 	} {
-		s, err := Listen(Config{Addr: tt.addr}, nil, slog.New(slog.DiscardHandler))
+		s, err := Listen(Config{Addr: tt.addr}, slog.New(slog.DiscardHandler))
 		if err == nil {
 			s.Close()
 		}
@@ -313,7 +316,7 @@ func TestURL(t *testing.T) {
 			if tt.tls {
 				c.Cert, c.Key = "cert.pem", "key.pem"
 			}
-			s, err := Listen(c, nil, slog.New(slog.DiscardHandler))
+			s, err := Listen(c, slog.New(slog.DiscardHandler))
 			if err != nil {
 				t.Skip(err) // a machine without IPv6
 			}
@@ -331,15 +334,15 @@ func TestURL(t *testing.T) {
 func TestStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const delay = 10 * time.Second
-		s := newServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Path == "/slow" {
-				time.Sleep(5 * time.Second)
-			}
-		}), slog.New(slog.DiscardHandler))
+		s := newServer(slog.New(slog.DiscardHandler))
 		s.delay = delay
 		listener := newPipes()
 		s.listener = listener
-		go s.Serve()
+		go s.Serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/slow" {
+				time.Sleep(5 * time.Second)
+			}
+		}))
 		dial := func() net.Conn {
 			here, there := net.Pipe()
 			listener.conns <- there
@@ -388,7 +391,10 @@ func TestStop(t *testing.T) {
 // than a server that stops.
 func TestStopWhileSomebodyWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s := newServer(slog.New(slog.DiscardHandler))
+		listener := newPipes()
+		s.listener = listener
+		go s.Serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			select {
 			case <-r.Context().Done():
 				if cause := context.Cause(r.Context()); cause != ErrStopping {
@@ -397,10 +403,7 @@ func TestStopWhileSomebodyWaits(t *testing.T) {
 				w.WriteHeader(http.StatusServiceUnavailable)
 			case <-time.After(20 * time.Second):
 			}
-		}), slog.New(slog.DiscardHandler))
-		listener := newPipes()
-		s.listener = listener
-		go s.Serve()
+		}))
 		here, there := net.Pipe()
 		listener.conns <- there
 		io.WriteString(here, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
