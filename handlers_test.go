@@ -47,7 +47,7 @@ import (
 	"simple-oauth2/internal/openapitest"
 	"simple-oauth2/internal/swaggerui"
 	"simple-oauth2/internal/tokens"
-	"simple-oauth2/internal/tokensfile"
+	tokensfile "simple-oauth2/internal/tokens/file"
 	"simple-oauth2/internal/usersfile"
 	"simple-oauth2/internal/watch"
 )

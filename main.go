@@ -42,17 +42,16 @@ import (
 	"simple-oauth2/internal/clientauth"
 	"simple-oauth2/internal/cors"
 	"simple-oauth2/internal/envflag"
-	"simple-oauth2/internal/etcd"
 	"simple-oauth2/internal/form"
 	"simple-oauth2/internal/gateway"
-	"simple-oauth2/internal/healthcheck"
 	"simple-oauth2/internal/logs"
 	"simple-oauth2/internal/metrics"
 	"simple-oauth2/internal/router"
 	"simple-oauth2/internal/serving"
 	"simple-oauth2/internal/swaggerui"
 	"simple-oauth2/internal/tokens"
-	"simple-oauth2/internal/tokensfile"
+	"simple-oauth2/internal/tokens/etcd"
+	tokensfile "simple-oauth2/internal/tokens/file"
 	"simple-oauth2/internal/usersfile"
 	"simple-oauth2/internal/version"
 	"simple-oauth2/internal/watch"
@@ -169,7 +168,7 @@ func run(ctx context.Context, args, environ []string, stderr io.Writer) error {
 		return err
 	}
 	if onlyAsk {
-		return healthcheck.Ask(ctx, cfg.listen.Addr)
+		return serving.Healthcheck(ctx, cfg.listen.Addr)
 	}
 	if err = serve(ctx, cfg, cfg.logs.New(stderr)); errors.Is(err, context.Canceled) {
 		return nil // stopped while starting

@@ -221,16 +221,18 @@ func TestRequestsOfOneConnection(t *testing.T) {
 			listener.conns <- there
 			return here, nil
 		}
+		get := func() {
+			response, err := (&http.Client{Transport: transport}).Get("http://a/")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			response.Body.Close()
+		}
+		get() // then the client knows how many it may send
 		var requests sync.WaitGroup
 		for range 20 {
-			requests.Go(func() {
-				response, err := (&http.Client{Transport: transport}).Get("http://a/")
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				response.Body.Close()
-			})
+			requests.Go(get)
 		}
 		requests.Wait()
 		transport.CloseIdleConnections()

@@ -18,7 +18,6 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"simple-oauth2/internal/logs"
-	"simple-oauth2/internal/strictjson"
 )
 
 // MaxCost is the highest cost that a hash may have. Each step doubles the time of
@@ -71,14 +70,14 @@ type Summary struct {
 func Parse(ctx context.Context, text []byte, add func(name string, record Record)) (Summary, error) {
 	summary := Summary{Costliest: bcrypt.MinCost}
 	lists := make(scopeLists)
-	err := strictjson.Object(text, func(key, value []byte) error {
+	err := visitObject(text, func(key, value []byte) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		name := string(key)
 		record, err := parseRecord(name, value, lists)
 		if err != nil {
-			return fmt.Errorf("user %s: %w", strictjson.Quote(key), err)
+			return fmt.Errorf("user %s: %w", quote(key), err)
 		}
 		add(name, record)
 		summary.Users++
@@ -116,7 +115,7 @@ func (s Summary) WarnOfWeak(log *slog.Logger) {
 
 // text reads a JSON value that is a string or null.
 func text(value []byte) (text *string, err error) {
-	if plain, ok := strictjson.String(value); ok {
+	if plain, ok := stringOf(value); ok {
 		text := string(plain)
 		return &text, nil
 	}
@@ -187,7 +186,7 @@ func checkName(name string) error {
 
 func parseRecord(name string, value []byte, lists scopeLists) (record Record, err error) {
 	var username *string
-	err = strictjson.Valid(value, func(field, value []byte) error {
+	err = visitValid(value, func(field, value []byte) error {
 		var err error
 		switch string(field) {
 		case "username":
@@ -200,7 +199,7 @@ func parseRecord(name string, value []byte, lists scopeLists) (record Record, er
 			record.Disabled, err = boolean(value)
 		case "hashed_password":
 			var hash *string
-			if plain, ok := strictjson.String(value); ok {
+			if plain, ok := stringOf(value); ok {
 				record.Hash = bytes.Clone(plain)
 			} else if hash, err = text(value); hash != nil {
 				record.Hash = []byte(*hash)
@@ -208,7 +207,7 @@ func parseRecord(name string, value []byte, lists scopeLists) (record Record, er
 		case "scopes":
 			record.Scopes, err = lists.read(value)
 		default:
-			return fmt.Errorf("unknown field %s", strictjson.Quote(field))
+			return fmt.Errorf("unknown field %s", quote(field))
 		}
 		if err == nil {
 			return nil

@@ -1,4 +1,4 @@
-package tokensfile
+package file
 
 import (
 	"errors"

@@ -1,8 +1,4 @@
-// Package strictjson reads a JSON object and refuses what encoding/json lets
-// pass: a repeated name, names that differ only in case, text after the
-// object, and bytes that are not UTF-8. A file that a person wrote and that
-// decides who may log in must mean exactly what it says.
-package strictjson
+package usersfile
 
 import (
 	"bytes"
@@ -16,12 +12,12 @@ import (
 	"unicode/utf8"
 )
 
-// Object calls visit with each name of the object in data and its value, in
+// visitObject calls visit with each name of the object in data and its value, in
 // order, and returns the first error of visit, or its own. If data is not valid
 // JSON, visit is not called. A value is valid JSON; visit decides what it means.
 // Visit gets names as they were written, so a switch over them is exact. Names and
 // values may be parts of data.
-func Object(data []byte, visit func(name, value []byte) error) error {
+func visitObject(data []byte, visit func(name, value []byte) error) error {
 	if !utf8.Valid(data) {
 		return errors.New("not JSON: not UTF-8")
 	}
@@ -31,12 +27,12 @@ func Object(data []byte, visit func(name, value []byte) error) error {
 	if !json.Valid(data) {
 		return invalid(data)
 	}
-	return Valid(data, visit)
+	return visitValid(data, visit)
 }
 
-// Valid is Object for data that is known to be valid JSON in UTF-8, such as a
+// visitValid is visitObject for data that is known to be valid JSON in UTF-8, such as a
 // value passed to visit. It is many times faster.
-func Valid(data []byte, visit func(name, value []byte) error) error {
+func visitValid(data []byte, visit func(name, value []byte) error) error {
 	rest := skipSpace(data)
 	if rest[0] != '{' {
 		return errors.New("not a JSON object")
@@ -46,7 +42,7 @@ func Valid(data []byte, visit func(name, value []byte) error) error {
 	var seen map[string]bool
 	for rest = skipSpace(rest[1:]); rest[0] != '}'; {
 		length := valueLength(rest)
-		name, plain := String(rest[:length])
+		name, plain := stringOf(rest[:length])
 		if !plain {
 			var text string
 			if err := json.Unmarshal(rest[:length], &text); err != nil {
@@ -55,7 +51,7 @@ func Valid(data []byte, visit func(name, value []byte) error) error {
 			name = []byte(text)
 		}
 		if seen[string(name)] || slices.ContainsFunc(few, func(other []byte) bool { return bytes.Equal(name, other) }) {
-			return fmt.Errorf("%s appears twice", Quote(name))
+			return fmt.Errorf("%s appears twice", quote(name))
 		}
 		if len(few) == cap(few) {
 			if seen == nil {
@@ -83,18 +79,18 @@ func Valid(data []byte, visit func(name, value []byte) error) error {
 // Django, and a long run of base64 or hexadecimal digits.
 var hashLike = regexp.MustCompile(`\$.*\$|[./+=0-9A-Za-z]{40}`)
 
-// Quote returns a name in quotes, for an error. A name that looks like a hash is not
+// quote returns a name in quotes, for an error. A name that looks like a hash is not
 // shown: it may be a value that somebody put in the wrong place.
-func Quote(name []byte) string {
+func quote(name []byte) string {
 	if hashLike.Match(name) {
 		return `"…" (not shown, it may be a hash)`
 	}
 	return strconv.Quote(string(name))
 }
 
-// String returns the text of a JSON string without escapes, as a part of value; any
+// stringOf returns the text of a JSON string without escapes, as a part of value; any
 // other value is not plain.
-func String(value []byte) (text []byte, plain bool) {
+func stringOf(value []byte) (text []byte, plain bool) {
 	if value[0] != '"' || bytes.IndexByte(value, '\\') >= 0 {
 		return nil, false
 	}

@@ -1,4 +1,4 @@
-// Package tokensfile keeps tokens in a file, so that a restart of the service
+// Package file keeps tokens in a file, so that a restart of the service
 // loses none.
 //
 // Look-ups read only the memory. The file is a log: a line for each token that
@@ -26,7 +26,7 @@
 //     it off. With any other damage the start fails, and the file is not changed.
 //   - FILE.lock keeps other processes out. The system unlocks it when the process
 //     dies.
-package tokensfile
+package file
 
 import (
 	"context"

@@ -42,7 +42,7 @@ type member struct {
 func startEtcd(t testing.TB, args ...string) *member {
 	t.Helper()
 	if _, err := exec.LookPath("etcd"); err != nil {
-		t.Skip("no etcd here: Debian's etcd-server has it") // seen in a plain run by the line of package withetcd
+		t.Skip("no etcd here: Debian's etcd-server has it")
 	}
 	scheme := "http"
 	if len(args) > 0 {

@@ -1,4 +1,4 @@
-package healthcheck_test
+package serving_test
 
 import (
 	"io"
@@ -9,10 +9,10 @@ import (
 	"strings"
 	"testing"
 
-	"simple-oauth2/internal/healthcheck"
+	"simple-oauth2/internal/serving"
 )
 
-func TestAsk(t *testing.T) {
+func TestHealthcheck(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		tls    bool
@@ -45,7 +45,7 @@ func TestAsk(t *testing.T) {
 			}
 			defer server.Close()
 			_, port, _ := net.SplitHostPort(server.Listener.Addr().String())
-			err := healthcheck.Ask(t.Context(), strings.ReplaceAll(tt.addr, "PORT", port))
+			err := serving.Healthcheck(t.Context(), strings.ReplaceAll(tt.addr, "PORT", port))
 			if tt.err == "" && err != nil || tt.err != "" && (err == nil || !strings.HasSuffix(err.Error(), tt.err)) {
 				t.Errorf("error %v, want %s", err, tt.err)
 			}

@@ -1,6 +1,4 @@
-// Package healthcheck asks a service whether it is healthy, for a container
-// without curl.
-package healthcheck
+package serving
 
 import (
 	"context"
@@ -12,11 +10,11 @@ import (
 	"time"
 )
 
-// Ask returns nil if GET /healthz is answered with 200 within five seconds. Addr
-// is the address that the service listens on: without a host, or with 0.0.0.0, Ask
-// connects to this machine. It finds out whether the service speaks TLS, since in
+// Healthcheck returns nil if GET /healthz is answered with 200 within five seconds,
+// for a container without curl. Addr is the address that the service listens on:
+// without a host, or with 0.0.0.0, it connects to this machine. It finds out whether the service speaks TLS, since in
 // a container it does not see the service's flags.
-func Ask(ctx context.Context, addr string) error {
+func Healthcheck(ctx context.Context, addr string) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	transport := &http.Transport{

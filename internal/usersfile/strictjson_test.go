@@ -1,4 +1,4 @@
-package strictjson
+package usersfile
 
 import (
 	"errors"
@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestObject(t *testing.T) {
+func TestVisitObject(t *testing.T) {
 	for _, tt := range []struct {
 		name, data string
 		want       string // what visit saw
@@ -40,7 +40,7 @@ func TestObject(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var saw strings.Builder
-			err := Object([]byte(tt.data), func(name, value []byte) error {
+			err := visitObject([]byte(tt.data), func(name, value []byte) error {
 				saw.WriteString(string(name) + "=" + string(value) + ";")
 				return nil
 			})
@@ -72,9 +72,9 @@ func manySeen(n int) string {
 	return text.String()
 }
 
-func TestObjectStopsAtTheVisitorsError(t *testing.T) {
+func TestVisitObjectStopsAtTheVisitorsError(t *testing.T) {
 	no := errors.New("no")
-	if err := Object([]byte(`{"a":1,"b":2}`), func(_, _ []byte) error { return no }); err != no {
+	if err := visitObject([]byte(`{"a":1,"b":2}`), func(_, _ []byte) error { return no }); err != no {
 		t.Errorf("error %v, want the visitor's", err)
 	}
 }
