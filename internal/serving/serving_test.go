@@ -3,6 +3,7 @@ package serving
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"flag"
 	"io"
 	"log/slog"
@@ -10,7 +11,6 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -196,51 +196,42 @@ func writeFrame(conn net.Conn, kind, flags byte, payload string) error {
 	return err
 }
 
-// TestRequestsOfOneConnection sends more requests over a connection of HTTP/2 than
-// it may have at a time.
-func TestRequestsOfOneConnection(t *testing.T) {
+// TestSettingsOfHTTP2 reads what the server allows a connection: 8 requests at a
+// time (SETTINGS_MAX_CONCURRENT_STREAMS, RFC 9113 6.5.2), which net/http enforces.
+func TestSettingsOfHTTP2(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var now, most atomic.Int64
 		s := newServer(slog.New(slog.DiscardHandler))
-		s.http.Handler = http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-			if n := now.Add(1); n > most.Load() {
-				most.Store(n)
-			}
-			time.Sleep(time.Second)
-			now.Add(-1)
-		})
-		both := new(http.Protocols)
-		both.SetUnencryptedHTTP2(true)
-		s.http.Protocols = both
+		s.http.Handler = http.NotFoundHandler()
+		s.http.Protocols = new(http.Protocols)
+		s.http.Protocols.SetUnencryptedHTTP2(true)
 		listener := newPipes()
 		go s.http.Serve(listener)
-		transport := &http.Transport{Protocols: both, MaxConnsPerHost: 1}
-		transport.HTTP2 = &http.HTTP2Config{StrictMaxConcurrentRequests: true}
-		transport.DialContext = func(context.Context, string, string) (net.Conn, error) {
-			here, there := net.Pipe()
-			listener.conns <- there
-			return here, nil
+		here, there := net.Pipe()
+		listener.conns <- there
+		var client sync.WaitGroup
+		client.Go(func() {
+			io.WriteString(here, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+			writeFrame(here, 4, 0, "")
+		})
+		head := make([]byte, 9)
+		if _, err := io.ReadFull(here, head); err != nil || head[3] != 4 {
+			t.Fatalf("no settings: %v, %v", head, err)
 		}
-		get := func() {
-			response, err := (&http.Client{Transport: transport}).Get("http://a/")
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			response.Body.Close()
+		settings := make([]byte, head[2])
+		if _, err := io.ReadFull(here, settings); err != nil {
+			t.Fatal(err)
 		}
-		get() // then the client knows how many it may send
-		var requests sync.WaitGroup
-		for range 20 {
-			requests.Go(get)
+		allowed := make(map[uint16]uint32)
+		for ; len(settings) >= 6; settings = settings[6:] {
+			allowed[binary.BigEndian.Uint16(settings)] = binary.BigEndian.Uint32(settings[2:])
 		}
-		requests.Wait()
-		transport.CloseIdleConnections()
+		if allowed[3] != 8 {
+			t.Errorf("%d requests at a time, want 8", allowed[3])
+		}
+		here.Close()
+		client.Wait()
 		s.http.Close()
-		time.Sleep(time.Minute) // until both sides have noticed
-		if most.Load() != 8 {
-			t.Errorf("%d requests at a time, want 8", most.Load())
-		}
+		time.Sleep(time.Minute) // until the server has noticed
 	})
 }
 
