@@ -119,7 +119,7 @@ func newService(t testing.TB, usersJSON string) *service {
 		log:       log,
 	}
 	s.auth.services = clientauth.New(log, s.auth.admission, s.auth.users.find, s.auth.users.authenticate, (*storedUser).client)
-	if err := s.auth.users.load(t.Context()); err != nil {
+	if err := s.auth.users.load(); err != nil {
 		t.Fatal(err)
 	}
 	var err error
@@ -993,7 +993,7 @@ func TestIntrospectItself(t *testing.T) {
 		{"alive", func() {}, 200, `{"active":true,"username":"scopey","sub":"scopey","scope":"items:read","token_type":"bearer","iat":1700000000,"exp":1700001800}`},
 		{"of a disabled user", func() {
 			s.write(`{"scopey": {"disabled": true, "hashed_password": "` + hashOf("secret3") + `"}}`)
-			s.auth.users.load(t.Context())
+			s.auth.users.load()
 		}, 400, `{"detail":"Inactive user","error":"invalid_token","error_description":"Inactive user"}`},
 		{"revoked", func() { s.post("/revoke", "token="+token, "") }, 401, `{"detail":"Not authenticated","error":"invalid_token","error_description":"Not authenticated"}`},
 	} {
@@ -1020,7 +1020,7 @@ func TestClientCredentials(t *testing.T) {
 	gate := func(rest string) func() {
 		return func() {
 			s.write(`{"scopey": {"hashed_password": "` + hashOf("secret3") + `"}` + rest + `}`)
-			if err := s.auth.users.load(t.Context()); err != nil {
+			if err := s.auth.users.load(); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -1159,7 +1159,7 @@ func TestUsersChange(t *testing.T) {
 			s := newService(t, testUsers())
 			token, gate := s.login("scopey", "items:read"), s.login("gate", "introspect")
 			s.write(tt.users)
-			if err := s.auth.users.load(t.Context()); (err == nil) != tt.loads {
+			if err := s.auth.users.load(); (err == nil) != tt.loads {
 				t.Errorf("load: %v", err)
 			}
 			if w := s.me(token); w.Code != tt.status {
@@ -1716,7 +1716,7 @@ func TestManyAtOnce(t *testing.T) {
 	}
 	clients.Go(func() {
 		for range 50 {
-			if err := s.auth.users.load(t.Context()); err != nil {
+			if err := s.auth.users.load(); err != nil {
 				t.Error(err)
 			}
 		}
@@ -1915,65 +1915,14 @@ func TestRunAddressTaken(t *testing.T) {
 	}
 }
 
-// endless returns the name of a file that does not end before the test does, and a
-// function that returns once somebody reads from it.
-func endless(t *testing.T) (name string, read func()) {
-	t.Helper()
-	reader, writer, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		writer.Close()
-		reader.Close()
-	})
-	name = filepath.Join(t.TempDir(), "endless")
-	if err := os.Symlink(fmt.Sprint("/dev/fd/", reader.Fd()), name); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(name); err != nil {
-		t.Skip("pipes have no names here")
-	}
-	return name, func() { writer.Write(make([]byte, 1<<20)) } // more than a pipe holds
-}
-
-// TestRunStopAtTheStart stops the program before it listens to requests.
+// TestRunStopAtTheStart runs a program that is stopped already.
 func TestRunStopAtTheStart(t *testing.T) {
-	for _, flags := range []string{"", "-users", "-tls-key KEY -tls-cert", "-etcd https://127.0.0.1:1 -etcd-ca"} {
-		args, log := append([]string{"-addr", "127.0.0.1:0"}, strings.Fields(flags)...), &syncBuffer{}
-		ctx, stop := context.WithCancel(t.Context())
-		if flags == "" {
-			stop()
-		} else {
-			name, read := endless(t)
-			args = append(args, name)
-			go func() {
-				read()
-				stop()
-			}()
-		}
-		if err := run(ctx, args, noEnv, log); err != nil || strings.Contains(log.String(), "listening") {
-			t.Errorf("%s: ended with %v\n%s", flags, err, log)
-		}
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	log := &syncBuffer{}
+	if err := run(ctx, []string{"-addr", "127.0.0.1:0"}, noEnv, log); err != nil {
+		t.Errorf("ended with %v\n%s", err, log)
 	}
-}
-
-// TestRunStopInAReload stops while the users are loaded again, from a file that
-// has no end.
-func TestRunStopInAReload(t *testing.T) {
-	name, read := endless(t)
-	file := filepath.Join(t.TempDir(), "users.json")
-	if err := os.WriteFile(file, []byte(testUsers()), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	s := start(t, "-users", file)
-	if err := errors.Join(os.Remove(file), os.Symlink(name, file)); err != nil {
-		t.Fatal(err)
-	}
-	hangUp(t)
-	read()
-	s.stop()
-	s.waitForEnd(t)
 }
 
 // TestLoadAllocations wants a user who does not come to cost little.
@@ -1988,7 +1937,7 @@ func TestLoadAllocations(t *testing.T) {
 	}
 	u := &users{file: file, log: slog.New(slog.DiscardHandler)}
 	got := testing.AllocsPerRun(3, func() {
-		if err := u.load(t.Context()); err != nil {
+		if err := u.load(); err != nil {
 			t.Fatal(err)
 		}
 	})

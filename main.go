@@ -196,10 +196,10 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 	cfg.proxies.Warn(log)
 
 	files, people := watch.New(log), &users{file: cfg.users, log: log}
-	if err := files.Add(ctx, "certificate", server.Pair.Load, cfg.listen.Cert, cfg.listen.Key); err != nil {
+	if err := files.Add("certificate", server.Pair.Load, cfg.listen.Cert, cfg.listen.Key); err != nil {
 		return err
 	}
-	if err := files.Add(ctx, "users", people.load, cfg.users); err != nil {
+	if err := files.Add("users", people.load, cfg.users); err != nil {
 		return fmt.Errorf("-users: %w", err)
 	}
 	pages, err := cfg.docs.Pages(docs, cfg.users == "", people.scopes)

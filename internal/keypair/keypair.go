@@ -7,17 +7,15 @@ package keypair
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"simple-oauth2/internal/watch"
 )
 
 // soon is how long before a certificate expires the warnings begin.
@@ -42,12 +40,12 @@ type loaded struct {
 }
 
 // Load reads the files. If that fails, the error names the flags, and the previous
-// pair stays. The error is ctx's if that ends first.
-func (p *Pair) Load(ctx context.Context) error {
+// pair stays.
+func (p *Pair) Load() error {
 	if p == nil {
 		return nil
 	}
-	pair, err := Read(ctx, p.Cert, p.Key)
+	pair, err := Read(p.Cert, p.Key)
 	if err != nil {
 		return fmt.Errorf("%s %s and %s %s: %w", p.Flags[0], p.Cert, p.Flags[1], p.Key, err)
 	}
@@ -59,12 +57,12 @@ func (p *Pair) Load(ctx context.Context) error {
 }
 
 // Read reads a certificate chain and its key from PEM files.
-func Read(ctx context.Context, certFile, keyFile string) (pair tls.Certificate, err error) {
-	cert, err := ReadPEM(ctx, certFile)
+func Read(certFile, keyFile string) (pair tls.Certificate, err error) {
+	cert, err := ReadPEM(certFile)
 	if err != nil {
 		return pair, err
 	}
-	key, err := ReadPEM(ctx, keyFile)
+	key, err := ReadPEM(keyFile)
 	if err != nil {
 		return pair, err
 	}
@@ -74,8 +72,8 @@ func Read(ctx context.Context, certFile, keyFile string) (pair tls.Certificate, 
 // ReadPEM reads a file of PEM blocks, and refuses one that is half written. Whoever
 // decodes the blocks would skip the half one, and a chain without its last
 // certificate is a valid pair too.
-func ReadPEM(ctx context.Context, name string) ([]byte, error) {
-	text, err := watch.ReadFile(ctx, name)
+func ReadPEM(name string) ([]byte, error) {
+	text, err := os.ReadFile(name)
 	if err == nil && !whole(text) {
 		err = fmt.Errorf("%s: a PEM block has no end: is the file half written?", name)
 	}
@@ -126,9 +124,9 @@ type File struct {
 }
 
 // WarnOfEnd warns about the certificate in the file that expires first, as the file
-// is now. It does nothing if there is none, or if ctx ends before the file is read.
-func (f *File) WarnOfEnd(ctx context.Context, log *slog.Logger) {
-	text, err := ReadPEM(ctx, f.Name)
+// is now. It does nothing if there is none.
+func (f *File) WarnOfEnd(log *slog.Logger) {
+	text, err := ReadPEM(f.Name)
 	if err != nil {
 		return
 	}

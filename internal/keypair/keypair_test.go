@@ -79,7 +79,7 @@ func TestLoad(t *testing.T) {
 		{"all of its chain end later", func() { issue(t, dir, end, end.Add(time.Hour), end.Add(2*time.Hour)) }, "", end},
 	} {
 		tt.change()
-		err := pair.Load(t.Context())
+		err := pair.Load()
 		if (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
 			t.Errorf("%s: error %v, want %q", tt.name, err, tt.err)
 		}
@@ -100,7 +100,7 @@ func TestWarnOfEnd(t *testing.T) {
 		pair := &keypair.Pair{Cert: cert, Key: key, Log: slog.New(slog.NewTextHandler(ofPair, nil))}
 		file, log := &keypair.File{Name: cert}, slog.New(slog.NewTextHandler(ofFile, nil))
 		load := func() {
-			if err := pair.Load(t.Context()); err != nil {
+			if err := pair.Load(); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -138,7 +138,7 @@ func TestWarnOfEnd(t *testing.T) {
 			time.Sleep(tt.wait)
 			tt.change()
 			pair.WarnOfEnd()
-			file.WarnOfEnd(t.Context(), log)
+			file.WarnOfEnd(log)
 			for what, log := range map[string]*bytes.Buffer{"pair": ofPair, "file": ofFile} {
 				last := log.String()[strings.LastIndex(log.String(), warning)+1:]
 				if n := strings.Count(log.String(), warning); n != tt.warns || n > 0 && !strings.Contains(last, `subject="CN=`+tt.of+`" `) {
@@ -182,7 +182,7 @@ func TestHalfWritten(t *testing.T) {
 					t.Fatal(err)
 				}
 				want := n >= len(tt.text)-1 || n >= tt.from && n <= tt.to
-				if err := pair.Load(t.Context()); (err == nil) != want {
+				if err := pair.Load(); (err == nil) != want {
 					t.Errorf("the first %d of %d bytes: %v", n, len(tt.text), err)
 				}
 			}
@@ -200,7 +200,7 @@ func TestHalfWritten(t *testing.T) {
 		if err := os.WriteFile(cert, tt.text, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := keypair.Read(t.Context(), cert, key); (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
+		if _, err := keypair.Read(cert, key); (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
 			t.Errorf("%s: %v, want %q", tt.name, err, tt.err)
 		}
 	}

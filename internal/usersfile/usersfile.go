@@ -5,7 +5,6 @@ package usersfile
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -65,15 +64,11 @@ type Summary struct {
 
 // Parse reads the users and calls add with each of them, in the order of the file.
 // Its error is one line that names the user and the fault, and shows no string of the
-// file but names, and none that looks like a hash. It is ctx's error if ctx ends
-// first, so that a long file does not hold up a stop.
-func Parse(ctx context.Context, text []byte, add func(name string, record Record)) (Summary, error) {
+// file but names, and none that looks like a hash.
+func Parse(text []byte, add func(name string, record Record)) (Summary, error) {
 	summary := Summary{Costliest: bcrypt.MinCost}
 	lists := make(scopeLists)
 	err := visitObject(text, func(key, value []byte) error {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
 		name := string(key)
 		record, err := parseRecord(name, value, lists)
 		if err != nil {

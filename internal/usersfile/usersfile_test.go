@@ -2,8 +2,6 @@ package usersfile_test
 
 import (
 	"bytes"
-	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -26,9 +24,9 @@ var hash = func() string {
 }()
 
 // parse reads a file, and wants each user once.
-func parse(ctx context.Context, text string) (map[string]usersfile.Record, usersfile.Summary, error) {
+func parse(text string) (map[string]usersfile.Record, usersfile.Summary, error) {
 	records := make(map[string]usersfile.Record)
-	summary, err := usersfile.Parse(ctx, []byte(text), func(name string, record usersfile.Record) { records[name] = record })
+	summary, err := usersfile.Parse([]byte(text), func(name string, record usersfile.Record) { records[name] = record })
 	if err == nil && summary.Users != len(records) {
 		err = fmt.Errorf("%d users, of %d names", summary.Users, len(records))
 	}
@@ -100,7 +98,7 @@ func TestParse(t *testing.T) {
 		{"scope null", record(good + `, "scopes": [null]`), noScope},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			records, _, err := parse(t.Context(), tt.text)
+			records, _, err := parse(tt.text)
 			if tt.err == "" && err != nil || tt.err != "" && (err == nil || err.Error() != tt.err) {
 				t.Errorf("error %v, want %s", err, tt.err)
 			}
@@ -158,7 +156,7 @@ func TestNotBcrypt(t *testing.T) {
 		{"MD5", "5f4dcc3b5aa765d61d8327deb882cf99", another},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, _, err := parse(t.Context(), fmt.Sprintf(`{"johndoe": {"hashed_password": %q}}`, tt.text))
+			_, _, err := parse(fmt.Sprintf(`{"johndoe": {"hashed_password": %q}}`, tt.text))
 			if want := `user "johndoe": hashed_password ` + tt.is; err == nil || err.Error() != want {
 				t.Errorf("error %v, want %s", err, want)
 			}
@@ -217,7 +215,7 @@ func TestErrorsShowNoSecrets(t *testing.T) {
 			secrets["password"] = "correct horse"
 		}
 		for kind, secret := range secrets {
-			_, _, err := parse(t.Context(), strings.ReplaceAll(tt.text, "@", secret))
+			_, _, err := parse(strings.ReplaceAll(tt.text, "@", secret))
 			if err == nil {
 				t.Errorf("%s, %s: no error", tt.name, kind)
 				continue
@@ -243,21 +241,21 @@ func TestHashesAreNoNames(t *testing.T) {
 	} {
 		argon2, apr1 := "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ$RdescudvJCsgt3ub", "$apr1$Ptnn2Yyy$gGR9Ai8PRZIuHm5JPHKGU."
 		for _, hash := range []string{hash, argon2, apr1} {
-			if _, _, err := parse(t.Context(), strings.ReplaceAll(tt.text, "@", hash)); err == nil || err.Error() != tt.err {
+			if _, _, err := parse(strings.ReplaceAll(tt.text, "@", hash)); err == nil || err.Error() != tt.err {
 				t.Errorf("%s: %v, want %s", tt.name, err, tt.err)
 			}
 		}
 	}
 	for _, name := range []string{"PC01$", "$ADMIN$", "US$", "$", "a$b$c", "$$"} {
 		text := fmt.Sprintf(`{%q: {%s, "scopes": [%q]}}`, name, good, name)
-		if records, _, err := parse(t.Context(), text); err != nil || len(records[name].Hash) == 0 {
+		if records, _, err := parse(text); err != nil || len(records[name].Hash) == 0 {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
 
 func TestEverything(t *testing.T) {
-	records, _, err := parse(t.Context(), `{"jane": {"hashed_password": "`+hash+`", "full_name": "Jane Roe", "email": "jane@example.com", "disabled": true, "scopes": ["a", "b"]}, "gate": {"hashed_password": "`+hash+`"}}`)
+	records, _, err := parse(`{"jane": {"hashed_password": "` + hash + `", "full_name": "Jane Roe", "email": "jane@example.com", "disabled": true, "scopes": ["a", "b"]}, "gate": {"hashed_password": "` + hash + `"}}`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -291,7 +289,7 @@ func TestSummary(t *testing.T) {
 		}`, 4, []string{"introspect", "items:read", "items:write"}, 12},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			records, got, err := parse(t.Context(), tt.text)
+			records, got, err := parse(tt.text)
 			if err != nil || got.Users != tt.users || !slices.Equal(got.Scopes, tt.scopes) || got.Costliest != tt.costliest {
 				t.Errorf("%+v, %v", got, err)
 			}
@@ -384,7 +382,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		records, _, err := parse(context.Background(), text)
+		records, _, err := parse(text)
 		if err != nil {
 			if strings.Contains(err.Error(), "\n") {
 				t.Errorf("the error has more than one line: %q", err)
@@ -413,7 +411,7 @@ func TestWarnOfWeak(t *testing.T) {
 		for i := range tt.weak {
 			users = append(users, fmt.Sprintf(`"weak%d": {"hashed_password": "%s"}`, tt.weak-1-i, strings.Replace(hash, "$04$", "$09$", 1)))
 		}
-		_, summary, err := parse(t.Context(), "{"+strings.Join(users, ",")+"}")
+		_, summary, err := parse("{" + strings.Join(users, ",") + "}")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -422,13 +420,5 @@ func TestWarnOfWeak(t *testing.T) {
 		if got := log.String(); strings.Count(got, "\n") != min(tt.weak, 1) || !strings.Contains(got, tt.want) {
 			t.Errorf("%d: %q, want %s", tt.weak, got, tt.want)
 		}
-	}
-}
-
-func TestParseStops(t *testing.T) {
-	ctx, stop := context.WithCancel(t.Context())
-	stop()
-	if _, _, err := parse(ctx, `{"jane": {"hashed_password": "`+hash+`"}}`); !errors.Is(err, context.Canceled) {
-		t.Errorf("error %v", err)
 	}
 }

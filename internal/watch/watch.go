@@ -11,9 +11,7 @@
 //
 // A failed load is logged once, not every two seconds, and Lacks says so until one
 // succeeds. It is retried when a file has changed, and every time if a file could
-// not be read: its permissions may change without a trace in its state. A file that
-// cannot be read to its end, on a server that hangs for example, delays the files
-// after it, but not the end of the program.
+// not be read: its permissions may change without a trace in its state.
 package watch
 
 import (
@@ -39,7 +37,7 @@ type Watcher struct {
 // set is a set of files that are loaded together.
 type set struct {
 	what  string
-	load  func(context.Context) error
+	load  func() error
 	files []string
 	state []state   // of each file just before the last load
 	err   error     // of the last load
@@ -51,20 +49,16 @@ func New(log *slog.Logger) *Watcher { return &Watcher{log: log} }
 
 // Add calls load, and returns its error. If there is none, load is called again
 // whenever one of the files has changed. If load returns an error, it must keep
-// what it had loaded before; it must return soon after its context ends. Empty
-// file names are ignored.
-func (w *Watcher) Add(ctx context.Context, what string, load func(context.Context) error, files ...string) error {
+// what it had loaded before. Empty file names are ignored.
+func (w *Watcher) Add(what string, load func() error, files ...string) error {
 	s := &set{what: what, load: load}
 	for _, file := range files {
 		if file != "" {
 			s.files = append(s.files, file)
 		}
 	}
-	var err error
-	if s.state, err = s.look(ctx); err != nil {
-		return err
-	}
-	if err := load(ctx); err != nil {
+	s.state = s.look()
+	if err := load(); err != nil {
 		return err
 	}
 	s.good = time.Now()
@@ -112,28 +106,22 @@ func (w *Watcher) Run(ctx context.Context, now <-chan os.Signal) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			w.load(ctx, false)
+			w.load(false)
 		case <-now:
-			w.load(ctx, true)
+			w.load(true)
 		}
 	}
 }
 
 // load loads the sets that have changed, or all. Only Run calls it.
-func (w *Watcher) load(ctx context.Context, all bool) {
+func (w *Watcher) load(all bool) {
 	for _, s := range w.sets {
-		state, err := s.look(ctx) // before the load, so that a change during it is seen the next time
-		if err != nil {
-			return
-		}
+		state := s.look() // before the load, so that a change during it is seen the next time
 		unreadable := errors.As(s.err, new(*fs.PathError))
 		if !all && !unreadable && !s.changed(state) {
 			continue
 		}
-		err = s.load(ctx)
-		if ctx.Err() != nil {
-			return
-		}
+		err := s.load()
 		if err != nil && (all || s.err == nil || s.err.Error() != err.Error()) {
 			w.log.Error(s.failed(), "error", err)
 		}
@@ -150,15 +138,13 @@ func (s *set) failed() string {
 	return s.what + " could not be loaded again, keeping the previous version"
 }
 
-// look returns the state of the files. Its error is only ever ctx's.
-func (s *set) look(ctx context.Context) ([]state, error) {
-	return until(ctx, func() ([]state, error) {
-		states := make([]state, len(s.files))
-		for i, file := range s.files {
-			states[i] = stateOf(file)
-		}
-		return states, nil
-	})
+// look returns the state of the files.
+func (s *set) look() []state {
+	states := make([]state, len(s.files))
+	for i, file := range s.files {
+		states[i] = stateOf(file)
+	}
+	return states
 }
 
 func (s *set) changed(now []state) bool {

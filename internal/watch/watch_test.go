@@ -62,7 +62,7 @@ func (w *watched) must(err error) {
 	}
 }
 
-func (w *watched) load(context.Context) error {
+func (w *watched) load() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.loads++
@@ -81,7 +81,7 @@ func watchIt(t *testing.T, test func(w *watched)) {
 		w := &watched{t: t, dir: t.TempDir(), hangup: make(chan os.Signal, 1), wrote: time.Unix(1700000000, 0)}
 		w.write("file", "one")
 		files := watch.New(slog.New(slog.NewTextHandler(w, nil)))
-		w.must(files.Add(t.Context(), "file", w.load, w.path("file"), ""))
+		w.must(files.Add("file", w.load, w.path("file"), ""))
 		added := time.Now()
 		time.Sleep(time.Second)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -224,8 +224,8 @@ func TestLacks(t *testing.T) {
 		broken := make(map[string]error)
 		files := watch.New(slog.New(slog.DiscardHandler))
 		for _, what := range []string{"users", "certificate"} {
-			load := func(context.Context) error { return broken[what] }
-			if err := files.Add(t.Context(), what, load); err != nil {
+			load := func() error { return broken[what] }
+			if err := files.Add(what, load); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -272,7 +272,7 @@ func TestSwappedSecret(t *testing.T) {
 		}
 		w.must(os.Symlink("..data/file", w.path("file")))
 		files := watch.New(slog.New(slog.DiscardHandler))
-		w.must(files.Add(t.Context(), "file", w.load, w.path("file")))
+		w.must(files.Add("file", w.load, w.path("file")))
 		ctx, cancel := context.WithCancel(t.Context())
 		go files.Run(ctx, nil)
 		w.must(os.Symlink("v2", w.path("..new")))
@@ -287,7 +287,7 @@ func TestSwappedSecret(t *testing.T) {
 
 func TestFirstLoadFails(t *testing.T) {
 	want := errors.New("no such file")
-	err := watch.New(slog.New(slog.DiscardHandler)).Add(t.Context(), "file", func(context.Context) error { return want }, "file")
+	err := watch.New(slog.New(slog.DiscardHandler)).Add("file", func() error { return want }, "file")
 	if err != want {
 		t.Errorf("error %v", err)
 	}

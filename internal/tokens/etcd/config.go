@@ -1,16 +1,15 @@
 package etcd
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
+	"os"
 	"strings"
 
 	"simple-oauth2/internal/keypair"
-	"simple-oauth2/internal/watch"
 )
 
 // Config says where etcd is, and how to log in to it. Endpoints are URLs separated
@@ -39,11 +38,11 @@ func (c *Config) Flags(flags *flag.FlagSet, getenv func(string) string) {
 }
 
 // password reads the file each time, as its content may have changed.
-func (c *Config) password(ctx context.Context) (string, error) {
+func (c *Config) password() (string, error) {
 	if c.PasswordFile == "" {
 		return c.Password, nil
 	}
-	text, err := watch.ReadFile(ctx, c.PasswordFile)
+	text, err := os.ReadFile(c.PasswordFile)
 	if err != nil {
 		return "", fmt.Errorf("OAUTH2_ETCD_PASSWORD_FILE: %w", err)
 	}
@@ -54,12 +53,11 @@ func (c *Config) password(ctx context.Context) (string, error) {
 	return password, nil
 }
 
-// tls reads the files for the connections to etcd. Its error names the flag, or
-// is ctx's if that ends first.
-func (c *Config) tls(ctx context.Context) (*tls.Config, error) {
+// tls reads the files for the connections to etcd. Its error names the flag.
+func (c *Config) tls() (*tls.Config, error) {
 	config := &tls.Config{}
 	if c.CA != "" {
-		pem, err := keypair.ReadPEM(ctx, c.CA)
+		pem, err := keypair.ReadPEM(c.CA)
 		if err != nil {
 			return nil, fmt.Errorf("-etcd-ca: %w", err)
 		}
@@ -69,7 +67,7 @@ func (c *Config) tls(ctx context.Context) (*tls.Config, error) {
 		}
 	}
 	if c.Cert != "" {
-		certificate, err := keypair.Read(ctx, c.Cert, c.Key)
+		certificate, err := keypair.Read(c.Cert, c.Key)
 		if err != nil {
 			return nil, fmt.Errorf("-etcd-cert %s and -etcd-key %s: %w", c.Cert, c.Key, err)
 		}

@@ -92,7 +92,7 @@ type Store struct {
 // example, or if it speaks http where https is configured, but not if it cannot be
 // reached yet.
 func New(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
-	g, err := newGateway(ctx, c)
+	g, err := newGateway(c)
 	if err != nil {
 		return nil, err
 	}
@@ -319,7 +319,7 @@ func (s *Store) Run(ctx context.Context) {
 func (s *Store) warnOfEnds(ctx context.Context) {
 	warn := func() {
 		for _, file := range s.certificates {
-			file.WarnOfEnd(ctx, s.log)
+			file.WarnOfEnd(s.log)
 		}
 	}
 	warn()

@@ -366,7 +366,7 @@ func TestSecured(t *testing.T) {
 	m := startEtcd(t, "--cert-file", cert, "--key-file", key, "--client-cert-auth", "--trusted-ca-file", cert)
 	c := Config{Endpoints: m.endpoint, Prefix: "/p/", CA: cert, Cert: cert, Key: key}
 	var err error
-	if m.gateway, err = newGateway(t.Context(), c); err != nil {
+	if m.gateway, err = newGateway(c); err != nil {
 		t.Fatal(err)
 	}
 	m.ready()
@@ -396,7 +396,7 @@ func TestSecured(t *testing.T) {
 			return filepath.Join(now, name)
 		}
 		c.CA, c.Cert, c.Key = replace("ca", cert), replace("cert", cert), replace("key", key)
-		g, err := newGateway(t.Context(), c)
+		g, err := newGateway(c)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -440,7 +440,7 @@ func TestSecured(t *testing.T) {
 			if err := os.WriteFile(c.PasswordFile, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			g, err := newGateway(t.Context(), c)
+			g, err := newGateway(c)
 			if err == nil {
 				_, err = g.authenticate(t.Context(), m.endpoint, "")
 			}
@@ -448,7 +448,7 @@ func TestSecured(t *testing.T) {
 				t.Errorf("%q: %v", text, err)
 			}
 		}
-		g, err := newGateway(t.Context(), c)
+		g, err := newGateway(c)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -459,7 +459,7 @@ func TestSecured(t *testing.T) {
 			t.Errorf("the new password is not used: %v", err)
 		}
 		os.Remove(c.PasswordFile)
-		if _, err := newGateway(t.Context(), c); err == nil || !strings.HasPrefix(err.Error(), "OAUTH2_ETCD_PASSWORD_FILE: open ") {
+		if _, err := newGateway(c); err == nil || !strings.HasPrefix(err.Error(), "OAUTH2_ETCD_PASSWORD_FILE: open ") {
 			t.Errorf("no file: %v", err)
 		}
 	})

@@ -35,9 +35,9 @@ var errTooLarge = fmt.Errorf("an answer of etcd is larger than %d MiB", mostByte
 type gateway struct {
 	endpoints []string // http://host:port
 	user      string
-	password  func(context.Context) (string, error)
+	password  func() (string, error)
 	http      *http.Client
-	loadTLS   func(context.Context) (*tls.Config, error)
+	loadTLS   func() (*tls.Config, error)
 	log       *slog.Logger
 
 	current  atomic.Int64 // the endpoint to ask, modulo their number
@@ -58,10 +58,10 @@ type answered struct {
 }
 
 // newGateway reads the endpoints and files of the configuration; its errors name
-// the flag, or are ctx's if that ends first.
-func newGateway(ctx context.Context, c Config) (*gateway, error) {
+// the flag.
+func newGateway(c Config) (*gateway, error) {
 	g := &gateway{user: c.User, password: c.password, loadTLS: c.tls, log: slog.New(slog.DiscardHandler)}
-	if _, err := c.password(ctx); err != nil {
+	if _, err := c.password(); err != nil {
 		return nil, err
 	}
 	secure := false
@@ -78,7 +78,7 @@ func newGateway(ctx context.Context, c Config) (*gateway, error) {
 		return nil, errors.New("-etcd-ca, -etcd-cert and -etcd-key need an https endpoint")
 	}
 	var err error
-	if g.tls, err = c.tls(ctx); err != nil {
+	if g.tls, err = c.tls(); err != nil {
 		return nil, err
 	}
 	g.http = &http.Client{
@@ -100,7 +100,7 @@ func newGateway(ctx context.Context, c Config) (*gateway, error) {
 // dial that gave up reading would leave a goroutine behind, and so would the next.
 func (g *gateway) dialTLS(ctx context.Context, network, addr string) (net.Conn, error) {
 	g.tlsMu.Lock()
-	config, err := g.loadTLS(context.Background())
+	config, err := g.loadTLS()
 	if err == nil {
 		g.tls, g.broken = config, ""
 	} else if err.Error() != g.broken {
@@ -283,7 +283,7 @@ func (g *gateway) authenticate(ctx context.Context, endpoint, stale string) (str
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second) // other calls wait for the token, to ask other endpoints
 	defer cancel()
-	password, err := g.password(context.Background())
+	password, err := g.password()
 	if err != nil {
 		return "", err
 	}

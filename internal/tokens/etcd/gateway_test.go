@@ -269,7 +269,7 @@ func TestEndlessAnswer(t *testing.T) {
 			return err
 		}},
 		{"a login to etcd", "/v3/auth/authenticate", func(s *Store) error {
-			s.gateway.user, s.gateway.password = "oauth2", func(context.Context) (string, error) { return "hunter2", nil }
+			s.gateway.user, s.gateway.password = "oauth2", func() (string, error) { return "hunter2", nil }
 			_, err := s.gateway.authenticate(context.Background(), "http://a", "")
 			return err
 		}},
