@@ -18,9 +18,8 @@
 // 503, so that a balancer notices before connections are refused; everything
 // else is answered as before, and each answer closes its connection, so that no
 // request can arrive on a connection just as it is closed. Then connections are
-// refused, without resetting those that the system has already accepted. Requests
-// in flight get 10 seconds. After 8 of them their contexts end, so that those that
-// are still waiting for something get an answer too.
+// refused. Requests in flight get 10 seconds. After 8 of them their contexts end,
+// so that those that are still waiting for something get an answer too.
 package serving
 
 import (
@@ -125,8 +124,7 @@ func Listen(c Config, log *slog.Logger) (*Server, error) {
 	return s, nil
 }
 
-// listen listens with plain TCP: acceptNoMore does not work on Multipath TCP. To
-// package net an empty port is any free one, which nobody would find.
+// listen listens. To package net an empty port is any free one, which nobody would find.
 func listen(addr string) (net.Listener, error) {
 	refused := ""
 	if _, port, err := net.SplitHostPort(addr); err == nil && port == "" {
@@ -138,9 +136,7 @@ func listen(addr string) (net.Listener, error) {
 	if refused != "" {
 		return nil, &net.OpError{Op: "listen", Net: "tcp", Err: &net.AddrError{Err: refused, Addr: addr}}
 	}
-	var config net.ListenConfig
-	config.SetMultipathTCP(false)
-	return config.Listen(context.Background(), "tcp", addr)
+	return net.Listen("tcp", addr)
 }
 
 func newServer(log *slog.Logger) *Server {
@@ -213,10 +209,8 @@ func (s *Server) Serve(handler http.Handler) error {
 }
 
 const (
-	drained = 30 * time.Millisecond  // by then we have the connections that the system had accepted
-	settled = 470 * time.Millisecond // by then their first requests are read: net/http drops later ones
-
-	lastAnswers = 8 * time.Second // then requests that are still waiting are told to give up
+	settled     = 500 * time.Millisecond // by then the first requests of new connections are read: net/http drops later ones
+	lastAnswers = 8 * time.Second        // then requests that are still waiting are told to give up
 )
 
 // Stop keeps serving for the delay, then accepts no more connections, and gives
@@ -225,8 +219,6 @@ func (s *Server) Stop() {
 	if s.delay > 0 {
 		s.stopping.Store(true)
 		time.Sleep(s.delay)
-		acceptNoMore(s.listener)
-		time.Sleep(drained)
 		s.listener.Close()
 		time.Sleep(settled)
 	}
