@@ -7,9 +7,9 @@
 // it makes of an empty text. So one whose default is the safe way takes it for
 // nothing, and an unset variable in a compose file does no harm.
 //
-// A variable that is not read, but is like one that is and that nobody set, is an
-// error. If the other is set as well, or there is none like it, a warning will do:
-// it may belong to another program.
+// A variable is an error if it is not read, but has the prefix, or is but a letter
+// away from one that is read. Case and punctuation do not count: a name with a dot
+// or a byte order mark is another name only to a machine.
 package envflag
 
 import (
@@ -19,6 +19,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // Env is the environment. The names of the twins begin with Prefix. Names that
@@ -29,8 +30,7 @@ type Env struct {
 	Others  string
 	Environ []string
 
-	known []string        // the names that are read
-	set   map[string]bool // those of them that are set, or whose flag is given
+	known []string // the names that are read
 }
 
 // Get returns the value of a variable that is no flag's twin, or "".
@@ -43,18 +43,10 @@ func (e *Env) lookup(name string) (value string, set bool) {
 	e.known = append(e.known, name)
 	for _, pair := range e.Environ {
 		if value, set = strings.CutPrefix(pair, name+"="); set {
-			e.count(name)
 			return value, true
 		}
 	}
 	return "", false
-}
-
-func (e *Env) count(name string) {
-	if e.set == nil {
-		e.set = make(map[string]bool)
-	}
-	e.set[name] = true
 }
 
 // Parse parses args and then, for each flag that is not among them, its twin in
@@ -83,9 +75,6 @@ func (e *Env) Parse(flags *flag.FlagSet, args []string) error {
 	flags.VisitAll(func(f *flag.Flag) {
 		name := e.twin(f.Name)
 		value, set := e.lookup(name)
-		if given[f.Name] {
-			e.count(name)
-		}
 		if !set || given[f.Name] || first != nil {
 			return
 		}
@@ -115,24 +104,41 @@ var serviceLink = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\
 // for one that is.
 func (e *Env) misspelled() error {
 	for _, name := range e.unknown() {
-		if meant := e.nearest(name, e.known); meant != "" && !e.set[meant] && !serviceLink.MatchString(name) {
-			return fmt.Errorf("unknown environment variable %s, did you mean %s? If not, unset it, or set %[2]s too",
-				name, meant)
+		if serviceLink.MatchString(name) {
+			continue
 		}
+		if meant := e.nearest(name, e.known); meant != "" {
+			return fmt.Errorf("unknown environment variable %q, did you mean %s? If not, unset it", name, meant)
+		}
+		return fmt.Errorf("unknown environment variable %q: unset it (-h lists the flags, and each has a variable)", name)
 	}
 	return nil
 }
 
-// unknown returns the names that begin with the prefix but are not read.
+// unknown returns the names that are not read, but have the prefix or are a letter
+// away from a name that is read.
 func (e *Env) unknown() (names []string) {
 	for _, pair := range e.Environ {
 		name, _, _ := strings.Cut(pair, "=")
-		others := e.Others != "" && strings.HasPrefix(name, e.Others)
-		if strings.HasPrefix(strings.ToUpper(name), e.Prefix) && !others && !slices.Contains(e.known, name) {
+		plain := bare(name)
+		others := e.Others != "" && strings.HasPrefix(plain, bare(e.Others))
+		near := func(known string) bool { return distance(plain, bare(known)) <= 1 }
+		isOurs := strings.HasPrefix(plain, bare(e.Prefix)) || slices.ContainsFunc(e.known, near)
+		if isOurs && !others && !slices.Contains(e.known, name) {
 			names = append(names, name)
 		}
 	}
 	return names
+}
+
+// bare returns the letters and digits of a name, in capitals.
+func bare(name string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsLetter(r) || unicode.IsDigit(r) {
+			return unicode.ToUpper(r)
+		}
+		return -1
+	}, name)
 }
 
 func (e *Env) twin(flag string) string {
@@ -181,15 +187,12 @@ func unknownArgument(flags *flag.FlagSet, before []string) error {
 	return fmt.Errorf("unknown argument %q %s", flags.Arg(0), hint)
 }
 
-// Warn warns, after Parse, of each variable whose name begins with the prefix but
-// is not read. It logs no values: they may be secrets.
+// Warn warns, after Parse, of each variable that Kubernetes seems to have set, but
+// that somebody may have meant for the program. It logs no values: they may be
+// secrets.
 func (e *Env) Warn(log *slog.Logger) {
 	for _, name := range e.unknown() {
-		attrs := []any{"name", name}
-		if meant := e.nearest(name, e.known); meant != "" {
-			attrs = append(attrs, "meant", meant)
-		}
-		log.Warn("unknown environment variable", attrs...)
+		log.Warn("unknown environment variable", "name", name)
 	}
 }
 
@@ -197,12 +200,10 @@ func (e *Env) Warn(log *slog.Logger) {
 // Two are alike if at most a third of their letters differ, or if one contains
 // the other.
 func (e *Env) nearest(name string, names []string) (nearest string) {
-	bare := func(name string) string {
-		return strings.NewReplacer("_", "", "-", "").Replace(strings.TrimPrefix(strings.ToUpper(name), e.Prefix))
-	}
-	from, least := bare(name), 0
+	withoutPrefix := func(name string) string { return strings.TrimPrefix(bare(name), bare(e.Prefix)) }
+	from, least := withoutPrefix(name), 0
 	for _, known := range names {
-		to := bare(known)
+		to := withoutPrefix(known)
 		d := distance(from, to)
 		alike := d <= max(1, len(to)/3) || len(from) > 2 && (strings.Contains(to, from) || strings.Contains(from, to))
 		if alike && (nearest == "" || d < least) {
