@@ -13,9 +13,10 @@ import (
 )
 
 // bounded is a listener with a limit on open connections. At the limit, a new
-// connection closes one that is waiting for a request: first one that never had a
-// request, then one of a crowd, then the one that has waited longest. If none is
-// waiting, the new connection waits until another ends.
+// connection closes one that is waiting for a request: first one that has been
+// silent since it was opened, for a second or more, then one of a crowd, then the
+// one that has waited longest. If none is waiting, the new connection waits until
+// another ends.
 //
 // An address is a crowd if it has more than an eighth of the connections. What is
 // new of a crowd closes only connections of addresses that have as many. An
@@ -42,6 +43,9 @@ type conn struct {
 	waits  atomic.Int64 // since when, in nanoseconds; 0 while it has a request
 	served atomic.Bool  // it has had a request
 }
+
+// grace is for clients whose first request is under way.
+const grace = time.Second
 
 func newBounded(listener net.Listener, most int) *bounded {
 	b := &bounded{Listener: listener, most: most, open: make(map[*conn]bool), from: make(map[netip.Prefix]int)}
@@ -114,12 +118,12 @@ func (b *bounded) Close() error {
 // As for drop and isCrowd, the caller must hold mu.
 func (b *bounded) least(newest *conn) (least *conn) {
 	const enough = 64
-	seen, crowd := 0, b.isCrowd(newest.addr)
+	seen, crowd, late := 0, b.isCrowd(newest.addr), time.Now().Add(-grace).UnixNano()
 	for c := range b.open {
 		if c.waits.Load() == 0 || crowd && b.from[c.addr] < b.from[newest.addr] {
 			continue
 		}
-		if least == nil || c.before(least) {
+		if least == nil || c.before(least, late) {
 			least = c
 		}
 		if seen++; seen == enough {
@@ -131,9 +135,12 @@ func (b *bounded) least(newest *conn) (least *conn) {
 
 func (b *bounded) isCrowd(addr netip.Prefix) bool { return b.from[addr] > b.most/8 }
 
-func (c *conn) before(other *conn) bool {
-	if mine, others := c.served.Load(), other.served.Load(); mine != others {
-		return others
+// isSilent says whether a connection has had no request since a time.
+func (c *conn) isSilent(since int64) bool { return !c.served.Load() && c.waits.Load() <= since }
+
+func (c *conn) before(other *conn, late int64) bool {
+	if mine, others := c.isSilent(late), other.isSilent(late); mine != others {
+		return mine
 	}
 	if mine, others := c.of.isCrowd(c.addr), c.of.isCrowd(other.addr); mine != others {
 		return mine
