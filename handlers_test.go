@@ -1256,7 +1256,7 @@ func TestFlags(t *testing.T) {
 		{"trusted range malformed", "", "OAUTH2_TRUSTED_PROXIES=10.0.0.0/33", `invalid value "10.0.0.0/33" for OAUTH2_TRUSTED_PROXIES: "10.0.0.0/33" is neither an address nor a range such as 10.0.0.0/8`},
 		{"origin with a path", "-cors-origins https://a.example/", "", `invalid value "https://a.example/" for flag -cors-origins: "https://a.example/" is not an origin as browsers send it, did you mean https://a.example?`},
 		{"origin without a scheme", "", "OAUTH2_CORS_ORIGINS=a.example", `invalid value "a.example" for OAUTH2_CORS_ORIGINS: "a.example" is not an origin such as https://app.example.com`},
-		{"docs assets missing", "-docs-assets " + dir, "", "-docs-assets: open " + dir + "/swagger-ui-bundle.js: no such file or directory"},
+		{"docs assets missing", "-addr 127.0.0.1:0 -docs-assets " + dir, "", "-docs-assets: open " + dir + "/swagger-ui-bundle.js: no such file or directory"},
 		{"etcd's certificate alone", "-etcd https://127.0.0.1:1 -etcd-cert a", "", "-etcd-cert and -etcd-key go together: give both or neither"},
 		{"etcd's user and no etcd", "", "OAUTH2_ETCD_USER=a",
 			"-etcd-ca, -etcd-cert or OAUTH2_ETCD_USER is set, but -etcd is not"},
@@ -1264,7 +1264,7 @@ func TestFlags(t *testing.T) {
 		{"etcd's password file and no user", "-etcd http://127.0.0.1:1", "OAUTH2_ETCD_PASSWORD_FILE=a", "OAUTH2_ETCD_PASSWORD or OAUTH2_ETCD_PASSWORD_FILE is set, but OAUTH2_ETCD_USER is not"},
 		{"etcd's password and no user", "-etcd http://127.0.0.1:1", "OAUTH2_ETCD_PASSWORD=a",
 			"OAUTH2_ETCD_PASSWORD or OAUTH2_ETCD_PASSWORD_FILE is set, but OAUTH2_ETCD_USER is not"},
-		{"etcd's user and no password", "-etcd http://127.0.0.1:1", "OAUTH2_ETCD_USER=a OAUTH2_ETCD_PASSWORD=",
+		{"etcd's user and no password", "-etcd http://127.0.0.1:1", "OAUTH2_ETCD_USER=a",
 			"OAUTH2_ETCD_USER is set, but neither OAUTH2_ETCD_PASSWORD nor OAUTH2_ETCD_PASSWORD_FILE is"},
 		{"a password for an etcd that is not given", "", "OAUTH2_ETCD_PASSWORD=a",
 			"OAUTH2_ETCD_PASSWORD or OAUTH2_ETCD_PASSWORD_FILE is set, but OAUTH2_ETCD_USER is not"},
@@ -1300,7 +1300,9 @@ func TestFlags(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var stderr syncBuffer
-			err := run(t.Context(), strings.Fields(tt.args), strings.Fields(tt.env), &stderr)
+			ctx, stop := context.WithCancel(t.Context())
+			stop() // so that nothing serves if it is not refused
+			err := run(ctx, strings.Fields(tt.args), strings.Fields(tt.env), &stderr)
 			if tt.err == "" {
 				if err != nil || !strings.Contains(stderr.String(), "-token-ttl duration") {
 					t.Errorf("error %v, help %s", err, &stderr)
@@ -1339,9 +1341,9 @@ func TestEmptySettings(t *testing.T) {
 		"cors-origins":              accepted,
 		"metrics-addr":              accepted,
 		"log-format":                accepted,
-		"OAUTH2_ETCD_USER":          accepted, // etcd refuses who does not log in
-		"OAUTH2_ETCD_PASSWORD":      accepted,
-		"OAUTH2_ETCD_PASSWORD_FILE": accepted,
+		"OAUTH2_ETCD_USER":          refused, // no login to etcd
+		"OAUTH2_ETCD_PASSWORD":      refused,
+		"OAUTH2_ETCD_PASSWORD_FILE": refused,
 	}
 	var help syncBuffer
 	if err := run(t.Context(), []string{"-h"}, noEnv, &help); err != nil {

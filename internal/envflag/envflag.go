@@ -2,8 +2,9 @@
 // environment, its twin. A setting that is empty or misspelled must not mean its
 // default without a word: that may be less safe than what was meant.
 //
-// A flag of type string must not be empty, whether it is given or its twin is set;
-// leaving it out is the way to its default. Any other flag decides for itself what
+// A flag of type string must not be empty, whether it is given or its twin is set,
+// nor must a variable that has no flag; leaving it out is the way to its default.
+// Any other flag decides for itself what
 // it makes of an empty text. So one whose default is the safe way takes it for
 // nothing, and an unset variable in a compose file does no harm.
 //
@@ -31,11 +32,15 @@ type Env struct {
 	Environ []string
 
 	known []string // the names that are read
+	empty string   // one of those without a flag that is set, but empty
 }
 
 // Get returns the value of a variable that is no flag's twin, or "".
 func (e *Env) Get(name string) string {
-	value, _ := e.lookup(name)
+	value, set := e.lookup(name)
+	if set && value == "" {
+		e.empty = name
+	}
 	return value
 }
 
@@ -84,6 +89,9 @@ func (e *Env) Parse(flags *flag.FlagSet, args []string) error {
 			first = fmt.Errorf("%s is empty: give it a value, or unset it", name)
 		}
 	})
+	if first == nil && e.empty != "" {
+		first = fmt.Errorf("%s is empty: give it a value, or unset it", e.empty)
+	}
 	if first == nil {
 		first = e.misspelled()
 	}
