@@ -219,6 +219,11 @@ func parseRecord(name string, value []byte, lists scopeLists) (record Record, er
 	if err := checkName(name); err != nil {
 		return Record{}, err
 	}
+	for field, value := range map[string]*string{"email": record.Email, "full_name": record.FullName} {
+		if value != nil && isHash.MatchString(*value) { // whoever asks for the user would see it
+			return Record{}, fmt.Errorf("%s is a hash", field)
+		}
+	}
 	if username != nil && *username != name {
 		return Record{}, errors.New(`the field "username" differs from the key`)
 	}

@@ -232,11 +232,13 @@ func TestErrorsShowNoSecrets(t *testing.T) {
 }
 
 // TestHashesAreNoNames refuses hashes of crypt's form where they would be shown: in
-// the log as a username, at /docs as a scope.
+// the log as a username, at /users/me as a name, at /docs as a scope.
 func TestHashesAreNoNames(t *testing.T) {
 	good := `"hashed_password": "` + hash + `"`
 	for _, tt := range []struct{ name, text, err string }{
 		{"username", `{"@": {` + good + `}}`, `user "…" (not shown, it may be a hash): the username is a hash`},
+		{"full name", `{"jane": {` + good + `, "full_name": "@"}}`, `user "jane": full_name is a hash`},
+		{"e-mail", `{"jane": {` + good + `, "email": "@"}}`, `user "jane": email is a hash`},
 		{"scope", `{"jane": {` + good + `, "scopes": ["items:read", "@"]}}`, `user "jane": entry 2 of scopes is a hash`},
 	} {
 		argon2, apr1 := "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ$RdescudvJCsgt3ub", "$apr1$Ptnn2Yyy$gGR9Ai8PRZIuHm5JPHKGU."
