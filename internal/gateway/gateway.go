@@ -33,10 +33,15 @@ var (
 // all those in its scope parameters, separated by spaces. The error is ErrScope if
 // any part of the query is malformed, or if a scope is empty or has characters that
 // RFC 6749 3.3 does not allow. At guard itself another parameter is ErrParameter:
-// it may be scope, misspelled. Below it, a gateway adds the query of the request
-// that it guards. So a mistake in a gateway's configuration keeps everybody out,
+// it may be scope, misspelled; so is a path that begins like a query, whose "?" was
+// escaped. Below guard, a gateway adds the query of the request that it guards. So a
+// mistake in a gateway's configuration keeps everybody out,
 // rather than nobody.
 func Scopes(question *url.URL, guard string) (scopes []string, err error) {
+	rest := strings.TrimLeft(strings.TrimPrefix(question.Path, guard), "/")
+	if strings.HasPrefix(rest, "?") || strings.HasPrefix(rest, "scope=") {
+		return nil, ErrParameter
+	}
 	if question.RawQuery == "" {
 		return nil, nil
 	}

@@ -73,6 +73,10 @@ func TestScopesBelow(t *testing.T) {
 		{"/auth/", "a=b", nil, nil},
 		{"/auth/items", "scope=a&x=y", []string{"a"}, nil},
 		{"/auth/items", "scope=", nil, gateway.ErrScope},
+		{"/auth/?scope=admin", "", nil, gateway.ErrParameter},
+		{"/auth/scope=admin", "", nil, gateway.ErrParameter},
+		{"/auth//scope=admin", "a=b", nil, gateway.ErrParameter},
+		{"/auth/items/?scope=admin", "", nil, nil},
 		{"/auth/items", "x=%zz", nil, gateway.ErrScope},
 	} {
 		scopes, err := gateway.Scopes(&url.URL{Path: tt.path, RawQuery: tt.query}, "/auth")
