@@ -979,6 +979,36 @@ func TestRevokedIsWorthNothing(t *testing.T) {
 	}
 }
 
+// TestRevokeWhatIsNoToken sends what people send for a token. White space around it is
+// left out; with anything else nobody may believe to be logged out.
+func TestRevokeWhatIsNoToken(t *testing.T) {
+	s := newService(t, testUsers())
+	for _, tt := range []struct {
+		name, before, behind string
+		status, lives        int
+	}{
+		{name: "the token", status: 200, lives: 401},
+		{name: "a newline behind", behind: "\r\n", status: 200, lives: 401},
+		{name: "white space around", before: " ", behind: "\t ", status: 200, lives: 401},
+		{name: "the header's value", before: "Bearer ", status: 422, lives: 200},
+		{name: "quotes", before: `"`, behind: `"`, status: 422, lives: 200},
+		{name: "the whole answer", before: `{"access_token":"`, behind: `"}`, status: 422, lives: 200},
+		{name: "two", before: "a ", status: 422, lives: 200},
+		{name: "another token", before: "x", status: 200, lives: 200},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			token := s.login("johndoe")
+			w := s.post("/revoke", "token="+url.QueryEscape(tt.before+token+tt.behind), "")
+			if w.Code != tt.status || strings.Contains(w.Body.String(), token) {
+				t.Errorf("%d %s, want %d", w.Code, w.Body, tt.status)
+			}
+			if w := s.me(token); w.Code != tt.lives {
+				t.Errorf("the token then: %d, want %d", w.Code, tt.lives)
+			}
+		})
+	}
+}
+
 // TestIntrospectItself introspects a token without the scope, with the token
 // itself.
 func TestIntrospectItself(t *testing.T) {

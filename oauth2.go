@@ -267,12 +267,15 @@ func (a *auth) tokenForm(r *http.Request) (tokenRequestForm, error) {
 	if faults := sent.Missing("token"); err == nil && faults != nil {
 		err = errUnprocessable("invalid_request", faults...)
 	}
-	return tokenRequestForm{sent.Fields["token"], sent.Fields["client_id"], sent.Fields["client_secret"]}, err
+	return tokenRequestForm{strings.TrimSpace(sent.Fields["token"]), sent.Fields["client_id"], sent.Fields["client_secret"]}, err
 }
 
 // revoke answers POST /revoke: from now on the token is worthless. Anyone who holds
 // a token may revoke it; the answer does not say whether it was live (RFC 7009 2.2).
 func (a *auth) revoke(w http.ResponseWriter, r *http.Request, request tokenRequestForm) error {
+	if !tokens.IsPlausible(request.Token) { // or somebody would believe to be logged out
+		return errUnprocessable("invalid_request", form.Invalid("token", "Not a token: send the access_token alone"))
+	}
 	key := tokens.KeyOf(request.Token)
 	record, err := a.tokens.Find(r.Context(), key)
 	if err != nil {

@@ -131,12 +131,12 @@ func (f *Reader) Parse(r *http.Request, limit int64, names ...string) (Form, err
 	for _, name := range names {
 		switch sent := values[name]; {
 		case files[name]:
-			return Form{}, fault(name, "Input should be a string, not a file")
+			return Form{}, Invalid(name, "Input should be a string, not a file")
 		case len(sent) > 1:
-			return Form{}, fault(name, "Field must not be repeated")
+			return Form{}, Invalid(name, "Field must not be repeated")
 		case len(sent) == 1:
 			if length += len(sent[0]); length > longest {
-				return Form{}, fault(name, "Fields must not be longer than 8192 bytes together")
+				return Form{}, Invalid(name, "Fields must not be longer than 8192 bytes together")
 			}
 			fields[name] = strings.Clone(sent[0]) // it may be a part of the whole body
 		}
@@ -238,7 +238,9 @@ func brokenPart(err error) error {
 	return broken("A part of the body is malformed")
 }
 
-func fault(name, msg string) Fault {
+// Invalid returns a Fault for a field whose value cannot be right. It shows nothing of
+// it.
+func Invalid(name, msg string) Fault {
 	return Fault{Type: "value_error", Loc: []string{"body", name}, Msg: msg}
 }
 

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"flag"
 	"iter"
+	"regexp"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -118,6 +119,11 @@ type Store interface {
 	// Run does the store's background work until ctx ends.
 	Run(ctx context.Context)
 }
+
+var bearerToken = regexp.MustCompile(`^[A-Za-z0-9._~+/-]+=*$`)
+
+// IsPlausible says whether a text may be a token at all: a b64token of RFC 6750 2.1.
+func IsPlausible(text string) bool { return bearerToken.MatchString(text) }
 
 // ErrUnavailable is a Store's error when it cannot look up or store something
 // now; it is worth another try.
