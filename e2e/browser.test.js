@@ -9,10 +9,10 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { resolve } from "node:path";
-import { createInterface } from "node:readline";
 import { after, before, test } from "node:test";
 import { chromium } from "playwright-core";
 import { logins } from "./build/client.js";
+import { run } from "./service.js";
 
 const assets = "node_modules/swagger-ui-dist";
 const { version } = JSON.parse(readFileSync(`${assets}/package.json`));
@@ -29,23 +29,6 @@ before(async () => {
   });
 });
 after(() => browser?.close());
-
-// run runs the program until the test ends, and returns its origin and the lines
-// of its log, which grow.
-async function run(t, ...args) {
-  const service = spawn("build/simple-oauth2", ["-addr", "127.0.0.1:0", ...args]);
-  t.after(() => service.kill());
-  const log = [];
-  const reader = createInterface(service.stderr);
-  return new Promise((listens, fails) => {
-    reader.on("line", (line) => {
-      log.push(line);
-      const listening = line.match(/msg=listening addr=(\S+)/);
-      if (listening) listens({ origin: `http://${listening[1]}`, log });
-    });
-    reader.on("close", () => fails(new Error("the program does not listen")));
-  });
-}
 
 // start runs the program until the test ends, and returns its origin.
 const start = async (t, ...args) => (await run(t, ...args)).origin;

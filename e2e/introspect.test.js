@@ -2,36 +2,27 @@
 // against the built program: what it learns about a live token and a revoked one,
 // and that it fails with a wrong secret.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { createInterface } from "node:readline";
 import { after, before, test } from "node:test";
 import { OAuth2Client } from "@badgateway/oauth2-client";
 import * as oauth4webapi from "oauth4webapi";
 import * as openid from "openid-client";
 import tokenIntrospection from "token-introspection";
+import { run } from "./service.js";
 
 const name = "items-service"; // the README's, whose secret has a space
 const right = "battery staple";
 
-let origin, service, dir;
+let origin, dir, end;
 before(async () => {
   dir = mkdtempSync(`${tmpdir()}/users`);
   writeFileSync(`${dir}/users.json`, readFileSync("../README.md", "utf8").match(/```json\n(.*?)```/s)[1]);
-  service = spawn("build/simple-oauth2", ["-addr", "127.0.0.1:0", "-users", `${dir}/users.json`, "-max-failures", "0"]);
-  for await (const line of createInterface(service.stderr)) {
-    const listening = line.match(/msg=listening addr=(\S+)/);
-    if (listening) {
-      origin = `http://${listening[1]}`;
-      break;
-    }
-  }
-  service.stderr.resume();
+  ({ origin } = await run({ after: (f) => (end = f) }, "-users", `${dir}/users.json`, "-max-failures", "0"));
 });
-after(() => {
-  service?.kill();
+after(async () => {
   rmSync(dir, { recursive: true });
+  await end();
 });
 
 const post = (path, form) => fetch(origin + path, { method: "POST", body: new URLSearchParams(form) });

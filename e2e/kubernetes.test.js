@@ -1,12 +1,12 @@
 // The manifest of examples/kubernetes: checked against Kubernetes' own schema,
 // from the npm package kubernetes-models, and run as it says, without Kubernetes.
 import assert from "node:assert/strict";
-import { execFileSync, spawn } from "node:child_process";
+import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { createInterface } from "node:readline";
 import { test } from "node:test";
 import { parseAllDocuments } from "yaml";
+import { run } from "./service.js";
 
 const manifest = "../examples/kubernetes/simple-oauth2.yaml";
 const objects = parseAllDocuments(readFileSync(manifest, "utf8")).map((document) => {
@@ -60,16 +60,7 @@ test("the container runs as it says", async (t) => {
   for (const mount of container.volumeMounts) mkdirSync(dir + mount.mountPath);
   for (const [name, text] of Object.entries(secret.stringData)) writeFileSync(`${dir}/auth/${name}`, text);
   const args = container.args.map((arg) => arg.replace("=/", `=${dir}/`).replace(/=:\d+$/, "=127.0.0.1:0"));
-  const program = spawn("build/simple-oauth2", ["-addr", "127.0.0.1:0", ...args.filter((arg) => !arg.startsWith("-shutdown-delay"))]);
-  t.after(() => program.kill());
-  let origin;
-  for await (const line of createInterface(program.stderr)) {
-    const { msg, addr } = JSON.parse(line);
-    if (msg === "listening") {
-      origin = `http://${addr}`;
-      break;
-    }
-  }
+  const { origin } = await run(t, ...args.filter((arg) => !arg.startsWith("-shutdown-delay")));
   for (const probe of [container.startupProbe, container.livenessProbe, container.readinessProbe])
     assert.equal((await fetch(origin + probe.httpGet.path)).status, 200);
   const login = await fetch(`${origin}/token`, { method: "POST", body: new URLSearchParams({ username: "jane", password: "correct horse" }) });
