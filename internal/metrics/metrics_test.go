@@ -152,6 +152,8 @@ func TestRequests(t *testing.T) {
 		{Method: "POST", Path: "/introspect", Handler: answer(401), NotAllowed: answer(405)},
 		{Method: "GET", Path: "/", Handler: answer(307), NotAllowed: answer(405)},
 		{Path: "/auth", Handler: answer(403)},
+		{Method: "GET", Path: "/login", Handler: answer(200), NotAllowed: answer(405)},
+		{Method: "POST", Path: "/login", Handler: answer(303), NotAllowed: answer(405)},
 	}
 	routed := router.New(answer(404), routes)
 	handler := m.Requests(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -160,11 +162,15 @@ func TestRequests(t *testing.T) {
 	for _, request := range []string{
 		"GET /users/me", "HEAD /users/me", "DELETE /users/me", "GET /users/me/", "GET /jane", "GET /192.0.2.1", "FOO /users/me", "GET /", "PUT /",
 		"POST /introspect", "GET /introspect", "POST /introspect?429", "GET /auth", "POST /auth/jane", "GET /auth?503", "POST /introspect?503", "GET /introspect?503",
+		"GET /login", "POST /login", "PUT /login",
 	} {
 		method, path, _ := strings.Cut(request, " ")
 		handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(method, path, nil))
 	}
 	want := map[string]string{
+		`simple_oauth2_requests_total{route="/login",status="200"}`:      "1",
+		`simple_oauth2_requests_total{route="/login",status="303"}`:      "1",
+		`simple_oauth2_requests_total{route="/login",status="405"}`:      "1",
 		`simple_oauth2_requests_total{route="/users/me",status="200"}`:   "2",
 		`simple_oauth2_requests_total{route="/users/me",status="405"}`:   "2",
 		`simple_oauth2_requests_total{route="/introspect",status="401"}`: "1",

@@ -51,7 +51,9 @@ func (q *requests) byRoute() map[string]map[int]int64 {
 		if i < len(q.routes) {
 			path = q.routes[i].Path
 		}
-		found[path] = make(map[int]int64)
+		if found[path] == nil { // a path may have several routes, and the first one counts
+			found[path] = make(map[int]int64)
+		}
 		for j := range q.counts[i] {
 			if n := q.counts[i][j].Load(); n > 0 {
 				found[path][j+100] = n

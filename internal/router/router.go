@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// A Route is a path, its one method, and the handler for both. A GET route also
-// answers HEAD. NotAllowed answers the other methods; Allow is set when it is
-// called (RFC 9110 15.5.6).
+// A Route is a path, a method, and the handler for both. A GET route also answers
+// HEAD. The NotAllowed of a path's first route answers the methods that none of its
+// routes has; Allow is set when it is called (RFC 9110 15.5.6).
 //
 // A Route without a method takes every request for its path and for all paths
 // below it, however they are spelled.
@@ -20,7 +20,8 @@ type Route struct {
 	NotAllowed   http.Handler
 }
 
-// Index returns which of the routes takes requests for a path, or -1 if none does.
+// Index returns the first of the routes that takes requests for a path, or -1 if none
+// does.
 func Index(routes []Route, path string) int {
 	return slices.IndexFunc(routes, func(route Route) bool {
 		return path == route.Path || route.Method == "" && IsBelow(path, route.Path)
@@ -33,22 +34,27 @@ func Index(routes []Route, path string) int {
 // a redirect leads only to the path of a route, on the same host. It is
 // relative, and so right behind a proxy that strips a prefix from the path.
 func New(notFound http.Handler, routes []Route) http.Handler {
-	mux := http.NewServeMux()
+	mux, allow := http.NewServeMux(), make(map[string]string) // by path
 	for _, route := range routes {
 		if route.Method == "" {
 			continue
 		}
-		allow := route.Method
-		if allow == http.MethodGet {
-			allow = "GET, HEAD"
+		methods := route.Method
+		if methods == http.MethodGet {
+			methods = "GET, HEAD"
 		}
 		pattern := route.Path
 		if pattern == "/" {
 			pattern = "/{$}" // to the mux, "/" is every path
 		}
 		mux.Handle(route.Method+" "+pattern, route.Handler)
+		if before := allow[pattern]; before != "" {
+			allow[pattern] = before + ", " + methods
+			continue
+		}
+		allow[pattern] = methods
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Allow", allow)
+			w.Header().Set("Allow", allow[pattern])
 			route.NotAllowed.ServeHTTP(w, r)
 		})
 	}

@@ -23,6 +23,8 @@ func TestNew(t *testing.T) {
 		{Method: "GET", Path: "/users/me", Handler: says(200, "me"), NotAllowed: notAllowed},
 		{Method: "POST", Path: "/token", Handler: says(200, "token"), NotAllowed: notAllowed},
 		{Path: "/auth", Handler: says(200, "auth")},
+		{Method: "GET", Path: "/login", Handler: says(200, "page"), NotAllowed: notAllowed},
+		{Method: "POST", Path: "/login", Handler: says(200, "login"), NotAllowed: notAllowed},
 	}
 	handler := router.New(says(404, "not found"), routes)
 	for _, tt := range []struct {
@@ -40,6 +42,9 @@ func TestNew(t *testing.T) {
 		{"another method of the root", "POST", "/", 405, "not allowed", "", "GET, HEAD"},
 		{"GET of a POST", "GET", "/token", 405, "not allowed", "", "POST"},
 		{"HEAD of a POST", "HEAD", "/token", 405, "not allowed", "", "POST"},
+		{"a path with two methods", "GET", "/login", 200, "page", "", ""},
+		{"the other one", "POST", "/login", 200, "login", "", ""},
+		{"a third one", "PUT", "/login", 405, "not allowed", "", "GET, HEAD, POST"},
 		{"no route", "GET", "/nowhere", 404, "not found", "", ""},
 		{"below a route", "GET", "/users/me/more", 404, "not found", "", ""},
 		{"above a route", "GET", "/users", 404, "not found", "", ""},
