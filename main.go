@@ -7,6 +7,7 @@
 //	POST /revoke      ends a token (RFC 7009)
 //	POST /introspect  tells another service what a token stands for (RFC 7662)
 //	     /auth        tells a gateway whether a request may pass
+//	     /login       lets a person in with a browser, if it is on; /logout, out
 //	GET  /healthz     whether the service is ready; /livez, whether it is running
 //	GET  /docs        all of it in a browser; /openapi.json describes it
 //
@@ -44,6 +45,7 @@ import (
 	"simple-oauth2/internal/envflag"
 	"simple-oauth2/internal/form"
 	"simple-oauth2/internal/gateway"
+	"simple-oauth2/internal/loginpage"
 	"simple-oauth2/internal/logs"
 	"simple-oauth2/internal/metrics"
 	"simple-oauth2/internal/router"
@@ -73,6 +75,13 @@ func routes(a *auth, pages []swaggerui.Page) []router.Route {
 		a.resource("GET", "/healthz", depends(a.health, healthz)),
 		a.resource("GET", "/livez", func(w http.ResponseWriter, r *http.Request) error { return healthz(w, r, "") }),
 	}
+	if a.page.On {
+		page := a.page.New(a.entrance())
+		list = append(list,
+			a.resource("GET", loginpage.Path, page.Show),
+			a.resource("POST", loginpage.Path, page.Enter),
+			a.resource("POST", loginpage.LogoutPath, page.Leave))
+	}
 	for _, page := range pages {
 		list = append(list, a.resource("GET", page.Path, page.Answer))
 	}
@@ -101,7 +110,8 @@ func healthz(w http.ResponseWriter, _ *http.Request, lacks string) error {
 
 // newHandler answers the routes, and any other path with errNotFound.
 func newHandler(a *auth, pages []swaggerui.Page) http.Handler {
-	return a.admission.Notice(tokenPath, router.New(a.handler(refuse(errNotFound), false), routes(a, pages)))
+	routed := router.New(a.handler(refuse(errNotFound), false), routes(a, pages))
+	return a.admission.Notice(routed, tokenPath, loginpage.Path)
 }
 
 // config is what the flags and the environment say.
@@ -113,6 +123,7 @@ type config struct {
 	proxies     clientaddr.Proxies
 	corsOrigins cors.Origins
 	docs        swaggerui.Config
+	login       loginpage.Config
 	tokensFile  tokensfile.Config
 	etcd        etcd.Config
 	logs        logs.Config
@@ -134,6 +145,7 @@ func parseConfig(args, environ []string, help io.Writer) (config, error) {
 	flags.Var(&cfg.proxies, "trusted-proxies", "`addresses` and CIDR ranges of proxies, separated by commas, whose X-Forwarded-For is trusted")
 	flags.Var(&cfg.corsOrigins, "cors-origins", "`origins`, separated by commas, whose pages may use the service; * for any, but without credentials")
 	cfg.docs.Flags(flags)
+	cfg.login.Flags(flags)
 	cfg.tokensFile.Flags(flags)
 	cfg.etcd.Flags(flags, cfg.env.Get)
 	cfg.logs.Flags(flags)
@@ -146,7 +158,7 @@ func parseConfig(args, environ []string, help io.Writer) (config, error) {
 		flags.SetOutput(help)
 		flags.PrintDefaults()
 	}
-	err = cmp.Or(err, cfg.listen.Check(), cfg.etcd.Check())
+	err = cmp.Or(err, cfg.listen.Check(), cfg.etcd.Check(), cfg.login.Check())
 	if err == nil && cfg.tokensFile.On() && cfg.etcd.On() {
 		err = errors.New("-tokens-file and -etcd cannot be used together")
 	}
@@ -222,6 +234,7 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 		forms:     form.NewReader(),
 		files:     files,
 		services:  clientauth.New(log, passwords, people.find, people.authenticate, (*storedUser).client),
+		page:      cfg.login,
 		log:       log,
 	}
 	handler := cfg.corsOrigins.Handler(newHandler(a, pages), guardPath, log)

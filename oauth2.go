@@ -16,6 +16,7 @@ import (
 	"simple-oauth2/internal/form"
 	"simple-oauth2/internal/gateway"
 	"simple-oauth2/internal/introspection"
+	"simple-oauth2/internal/loginpage"
 	"simple-oauth2/internal/logs"
 	"simple-oauth2/internal/metrics"
 	"simple-oauth2/internal/router"
@@ -36,6 +37,7 @@ type auth struct {
 	forms     *form.Reader
 	files     *watch.Watcher
 	services  *clientauth.Clients[*storedUser]
+	page      loginpage.Config
 	log       *slog.Logger
 	counts    metrics.Counts
 }
@@ -151,8 +153,9 @@ func readUsersMe(w http.ResponseWriter, _ *http.Request, user currentUser) error
 // # /auth
 
 // guarded returns the current active user, or an error if the token lacks a scope
-// that the query names.
+// that the query names. The token may also be in the cookie of the login page.
 func (a *auth) guarded(r *http.Request) (currentUser, error) {
+	a.page.Authorize(r)
 	scopes, err := gateway.Scopes(r.URL, guardPath)
 	if err != nil {
 		return currentUser{}, err
@@ -164,6 +167,22 @@ func (a *auth) guarded(r *http.Request) (currentUser, error) {
 func tellGateway(w http.ResponseWriter, _ *http.Request, user currentUser) error {
 	gateway.Tell(w, gateway.Identity{Username: user.Username, Name: user.FullName, Email: user.Email, Scopes: user.Scopes})
 	return nil
+}
+
+// entrance is what the login page needs: a login as at /token, with all scopes that
+// the user may hold, and a logout as at /revoke.
+func (a *auth) entrance() loginpage.Service {
+	return loginpage.Service{Forms: a.forms, LogOut: a.logOut, AnswerTo: a.answerTo, TTL: a.tokenTTL, Log: a.log,
+		LogIn: func(r *http.Request, username, password string) (token string, err error) {
+			all := strings.Join(a.users.scopes(), " ")
+			token, _, err = a.logIn(r, passwordRequestForm{username, password, all, ""})
+			return token, err
+		},
+		User: func(r *http.Request, token string) (string, bool, error) {
+			user, _, err := a.session(r.Context(), token)
+			return user.Username, user.active(), err
+		},
+	}
 }
 
 // # POST /token
@@ -202,10 +221,19 @@ func (a *auth) passwordForm(r *http.Request) (passwordRequestForm, error) {
 	return passwordRequestForm{strings.TrimSpace(sent.Fields["username"]), sent.Fields["password"], sent.Fields["scope"], clientID}, nil
 }
 
-// login answers POST /token: a new bearer token for the right password, even
-// for a disabled user, as in the tutorial. The token gets those of the requested
-// scopes that the user may hold, and the answer lists them (RFC 6749 3.3, 5.1).
+// login answers POST /token: a new bearer token, and those of the requested scopes
+// that it got (RFC 6749 3.3, 5.1).
 func (a *auth) login(w http.ResponseWriter, r *http.Request, request passwordRequestForm) error {
+	token, scope, err := a.logIn(r, request)
+	if err == nil {
+		answer.Token(w, token, a.tokenTTL, scope, strings.TrimSpace(request.Scope) != "")
+	}
+	return err
+}
+
+// logIn returns a new token for the right password, even for a disabled user, as in
+// the tutorial. It gets those of the requested scopes that the user may hold.
+func (a *auth) logIn(r *http.Request, request passwordRequestForm) (token, scope string, err error) {
 	client := a.clients.Of(r)
 	var user *storedUser
 	right, err := a.admission.Try(r.Context(), client, request.Username, func() (ok bool) {
@@ -213,7 +241,7 @@ func (a *auth) login(w http.ResponseWriter, r *http.Request, request passwordReq
 		return ok
 	})
 	if err != nil {
-		return err
+		return "", "", err
 	}
 	log := a.log.With("client", client, "username", logs.Cut(request.Username), logs.Request(r.Header))
 	if request.ClientID != "" {
@@ -221,25 +249,15 @@ func (a *auth) login(w http.ResponseWriter, r *http.Request, request passwordReq
 	}
 	if !right {
 		log.Warn("login failed", usersfile.WhyWrong(request.Password))
-		return errInvalidGrant
+		return "", "", errInvalidGrant
 	}
-	granted := struct {
-		AccessToken string  `json:"access_token"`
-		TokenType   string  `json:"token_type"`
-		ExpiresIn   int64   `json:"expires_in"`
-		Scope       *string `json:"scope,omitempty"`
-	}{TokenType: "bearer", ExpiresIn: int64(a.tokenTTL / time.Second)}
-	scope := strings.Join(user.allowed(request.Scope), " ")
-	if strings.TrimSpace(request.Scope) != "" {
-		granted.Scope = &scope
-	}
-	if granted.AccessToken, err = a.issue(r.Context(), user, scope); err != nil {
+	scope = strings.Join(user.allowed(request.Scope), " ")
+	if token, err = a.issue(r.Context(), user, scope); err != nil {
 		a.counts.NotIssued.Add(1)
-		return err
+		return "", "", err
 	}
 	log.Info("login", "scope", scope)
-	answer.JSON(w, http.StatusOK, granted)
-	return nil
+	return token, scope, nil
 }
 
 // issue makes a token. Only its hash is stored.
@@ -276,20 +294,26 @@ func (a *auth) revoke(w http.ResponseWriter, r *http.Request, request tokenReque
 	if !tokens.IsPlausible(request.Token) { // or somebody would believe to be logged out
 		return errUnprocessable("invalid_request", form.Invalid("token", "Not a token: send the access_token alone"))
 	}
-	key := tokens.KeyOf(request.Token)
+	err := a.logOut(r, request.Token)
+	if err == nil {
+		answer.JSON(w, http.StatusOK, struct{}{})
+	}
+	return err
+}
+
+// logOut ends a token, if it is live.
+func (a *auth) logOut(r *http.Request, token string) error {
+	key := tokens.KeyOf(token)
 	record, err := a.tokens.Find(r.Context(), key)
-	if err != nil {
+	if record == nil {
 		return err
 	}
-	if record != nil {
-		if err := a.tokens.Delete(r.Context(), key); err != nil {
-			a.counts.NotRevoked.Add(1)
-			return err
-		}
-		a.counts.Revoked.Add(1)
-		a.log.Info("token revoked", "client", a.clients.Of(r), "username", logs.Cut(record.Username.String()), logs.Request(r.Header))
+	if err := a.tokens.Delete(r.Context(), key); err != nil {
+		a.counts.NotRevoked.Add(1)
+		return err
 	}
-	answer.JSON(w, http.StatusOK, struct{}{})
+	a.counts.Revoked.Add(1)
+	a.log.Info("token revoked", "client", a.clients.Of(r), "username", logs.Cut(record.Username.String()), logs.Request(r.Header))
 	return nil
 }
 

@@ -397,7 +397,10 @@ func TestEndpointTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	routes := []string{"GET /docs", "GET /openapi.json"} // which openapi.json does not describe
+	routes := []string{ // which openapi.json does not describe
+		"GET /docs", "GET /openapi.json",
+		"GET /login", "POST /login", "POST /logout", // for which no client is generated
+	}
 	for path, operations := range description.Paths {
 		for method := range operations {
 			routes = append(routes, strings.ToUpper(method)+" "+path)

@@ -75,6 +75,7 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime"
+	"slices"
 	"strconv"
 	"time"
 
@@ -263,10 +264,10 @@ func (a *Admission) enter(ctx context.Context, v visit) (*login, error) {
 }
 
 // Notice is next, and lets the Admission know of the requests that are not
-// logins: those to another path than login.
-func (a *Admission) Notice(login string, next http.Handler) http.Handler {
+// logins: those to another path than logins.
+func (a *Admission) Notice(next http.Handler, logins ...string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != login {
+		if !slices.Contains(logins, r.URL.Path) {
 			a.queue.others.Add(1)
 		}
 		next.ServeHTTP(w, r)

@@ -245,7 +245,7 @@ func TestPlaces(t *testing.T) {
 				for range patience {
 					l.a.history.count(visit{clientaddr.Networks(guesser), "other"}, false)
 				}
-				handler := l.a.Notice("/token", http.NotFoundHandler())
+				handler := l.a.Notice(http.NotFoundHandler(), "/token")
 				stop := make(chan struct{})
 				go func() {
 					for {

@@ -25,6 +25,21 @@ func JSON(w http.ResponseWriter, status int, v any) {
 	w.Write(bytes.TrimSuffix(body.Bytes(), []byte("\n")))
 }
 
+// Token answers with a new bearer token (RFC 6749 5.1) that lives for ttl. It lists
+// the scopes, separated by spaces and perhaps none, if withScope is true.
+func Token(w http.ResponseWriter, token string, ttl time.Duration, scope string, withScope bool) {
+	granted := struct {
+		AccessToken string  `json:"access_token"`
+		TokenType   string  `json:"token_type"`
+		ExpiresIn   int64   `json:"expires_in"`
+		Scope       *string `json:"scope,omitempty"`
+	}{token, "bearer", int64(ttl / time.Second), nil}
+	if withScope {
+		granted.Scope = &scope
+	}
+	JSON(w, http.StatusOK, granted)
+}
+
 // NoStore sets the header that forbids storing the answer (RFC 9111 5.2.2.5) and, for
 // the answers of RFC 6749 5.1, Pragma as well.
 func NoStore(header http.Header, pragma bool) {
