@@ -121,7 +121,7 @@ func TestSharedConnections(t *testing.T) {
 		run  func(s *stage)
 	}{
 		{name: "nginx", run: func(s *stage) { s.runNginx("", "proxy.conf") }},
-		{name: "caddy", run: func(s *stage) { s.runCaddy() }},
+		{name: "caddy", run: func(s *stage) { s.runCaddy("Caddyfile") }},
 		{name: "haproxy", run: func(s *stage) { s.run("haproxy", "-db", "-C", s.dir, "-f", "haproxy.cfg") }},
 	} {
 		t.Run(proxy.name, func(t *testing.T) {

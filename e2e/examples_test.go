@@ -53,7 +53,7 @@ func newStage(t *testing.T, folder, backend string, args ...string) *stage {
 }
 
 // examplePort matches the ports at which examples listen.
-var examplePort = regexp.MustCompile(`\b808\d\b`)
+var examplePort = regexp.MustCompile(`\b80[89]\d\b`)
 
 // copyExample copies the files of folder. The copies ask service, pass requests on
 // to backend, listen at addr and serve the files beside them.
@@ -134,6 +134,7 @@ func (s *stage) checkAddress() {
 func TestPorts(t *testing.T) {
 	files := []string{
 		"site/site.conf", "nginx/guarded.conf", "caddy/Caddyfile", "haproxy/haproxy.cfg",
+		"nginx/browser.conf", "caddy/browser.Caddyfile", "haproxy/browser.cfg",
 		"apache/oauth2.conf", "apache/openidc.conf", "go-middleware/main.go", "fastapi/main.py",
 	}
 	owners := make(map[string]string)

@@ -64,7 +64,7 @@ func forgeries() []forgery {
 // gateway who sent a request, whatever the client says.
 func TestForgedHeaders(t *testing.T) {
 	php := startPHP(t)
-	for _, g := range append(gateways, site) {
+	for _, g := range slices.Concat(gateways, []gateway{site}, loginGateways) {
 		t.Run(filepath.Base(g.name), func(t *testing.T) {
 			t.Parallel()
 			s := g.before(t, php)
@@ -72,7 +72,7 @@ func TestForgedHeaders(t *testing.T) {
 			for _, f := range forgeries() {
 				s.checkForgery(g.guarded(), s.bearer("jane"), f, jane)
 				s.checkForgery(g.guarded(), "X: y", f, nil)
-				if g.name != site.name {
+				if !g.closed {
 					s.checkForgery("/", "X: y", f, map[string]string{})
 				}
 			}

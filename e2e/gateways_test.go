@@ -74,6 +74,9 @@ type gateway struct {
 	says []string // what it tells the backend; by default all
 	run  func(s *stage)
 
+	closed bool     // there is no open path
+	args   []string // of the service
+
 	inactive, broken int // the status for a disabled user, and the lowest one without the service
 }
 
@@ -86,7 +89,7 @@ var gateways = []gateway{
 			s.runNginx("load_module /usr/lib/nginx/modules/ngx_http_js_module.so;\n", "guarded.conf")
 		}},
 	{name: "../examples/caddy", inactive: 403, broken: 500,
-		run: func(s *stage) { s.runCaddy() }},
+		run: func(s *stage) { s.runCaddy("Caddyfile") }},
 	{name: "../examples/haproxy", inactive: 403, broken: 500,
 		run: func(s *stage) { s.run("haproxy", "-db", "-C", s.dir, "-f", "haproxy.cfg") }},
 	{name: "../examples/apache mod_oauth2", says: introspected, inactive: 401, broken: 401,
@@ -106,7 +109,7 @@ var gateways = []gateway{
 }
 
 // site guards an API, and has no open path to it.
-var site = gateway{name: "../examples/site", inactive: 403, broken: 500,
+var site = gateway{name: "../examples/site", closed: true, inactive: 403, broken: 500,
 	run: func(s *stage) { s.runNginx("", "site.conf") }}
 
 // folder has the example.
@@ -125,7 +128,7 @@ func (g gateway) guarded() string {
 
 // before starts the service, and the gateway with its example before a backend.
 func (g gateway) before(t *testing.T, backend string) *stage {
-	s := newStage(t, g.folder(), backend)
+	s := newStage(t, g.folder(), backend, g.args...)
 	g.run(s)
 	return s
 }
@@ -172,15 +175,21 @@ func TestGatewayQuestions(t *testing.T) {
 		"Accept", "Accept-Encoding", "Connection", "User-Agent", // of the gateway itself
 		"X-Forwarded-For",
 	}
-	for _, g := range append(gateways, site) {
+	for _, g := range slices.Concat(gateways, []gateway{site}, loginGateways) {
 		t.Run(filepath.Base(g.name), func(t *testing.T) {
 			t.Parallel()
 			needed := needed
-			if filepath.Base(g.name) == "caddy" {
+			if g.args != nil {
+				needed = append(slices.Clip(needed), "Cookie", "X-Forwarded-Proto") // of the login page
+			}
+			if strings.HasPrefix(filepath.Base(g.name), "caddy") {
 				needed = append(slices.Clip(needed), "Origin", "Range", "X_any") // it cannot remove all
 			}
+			if filepath.Base(g.name) == "caddy browser" {
+				needed = append(needed, "X-Forwarded-Host", "X-Forwarded-Method", "If-None-Match", "X-Any", "X-Request-Id")
+			}
 			b := newBackend(t)
-			s := newStage(t, g.folder(), strings.TrimPrefix(b.URL, "http://"))
+			s := newStage(t, g.folder(), strings.TrimPrefix(b.URL, "http://"), g.args...)
 			service, _ := url.Parse(s.service.url)
 			var mu sync.Mutex
 			var asked []reached
@@ -338,10 +347,10 @@ func (s *stage) runNginx(more, file string) {
 	s.run("nginx", "-p", s.dir, "-e", "stderr", "-c", "nginx.conf", "-g", "daemon off; master_process off; pid nginx.pid;")
 }
 
-// runCaddy starts Caddy with its example.
-func (s *stage) runCaddy() {
-	file := filepath.Join(s.dir, "Caddyfile")
-	s.write("Caddyfile", "{\nadmin off\n}\n"+s.read("Caddyfile"))
+// runCaddy starts Caddy with the example in file.
+func (s *stage) runCaddy(name string) {
+	file := filepath.Join(s.dir, name)
+	s.write(name, "{\nadmin off\n}\n"+s.read(name))
 	s.run("env", "XDG_CONFIG_HOME="+s.dir, "XDG_DATA_HOME="+s.dir, "caddy", "run", "--adapter", "caddyfile", "--config", file)
 }
 
