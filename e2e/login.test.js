@@ -265,10 +265,17 @@ for (const name of Object.keys(gateways)) {
   });
 }
 
+// guide returns the block of the guide that names this file and a name.
+function guide(name) {
+  const text = readFileSync("../guide/browsers.md", "utf8");
+  const [, block] = text.match(new RegExp(`<!-- e2e: skip login\\.test\\.js ${name} -->\n\`\`\`nginx\n([^]*?)\`\`\``));
+  return block;
+}
+
 test("nginx below a path, for a tool that has a /login of its own", async (t) => {
   const [s, backend] = [await service(t), await tool(t)];
   const origin = `http://tool.lan:${await gateway(t, "nginx", s, backend, (text) => text
-    .replace("location ~ ^/(login|logout)$", "location /sso/").replace(`proxy_pass http://${s.address};`, `proxy_pass http://${s.address}/;`)
+    .replace(/ +location ~ \^\/\(login\|logout\)\$ \{[^}]*\}/, () => guide("below").replaceAll("127.0.0.1:8000", s.address))
     .replace("/login?to=", "/sso/login?to="))}`;
   const page = await visit(t);
   await page.goto(`${origin}/login?a=b&to=c`);
@@ -280,6 +287,27 @@ test("nginx below a path, for a tool that has a /login of its own", async (t) =>
   await page.goto(`${origin}/sso/login`);
   await page.getByRole("button", { name: "Log out" }).click();
   await page.getByText("You are logged out.").waitFor();
+  for (const path of ["/sso/token", "/sso/users/me", "/sso/login/x", "/sso/"]) {
+    assert.equal((await fetch(origin.replace("tool.lan", "127.0.0.1") + path)).status, 404);
+  }
+});
+
+test("nginx before a folder", async (t) => {
+  const [s, files] = [await service(t), folder(t)];
+  mkdirSync(`${files}/sub`);
+  for (const name of ["index.html", "sub/index.html"]) writeFileSync(`${files}/${name}`, `<p id="said">${name}</p>`);
+  const origin = `http://tool.lan:${await gateway(t, "nginx", s, { address: "127.0.0.1:1" }, (text) => {
+    const [location] = text.match(/location \/ \{[^}]*\}/);
+    return text.replace(location, location.replace(/ +proxy_.*\n/g, "").replace("}", guide("folder").replace("/srv/files", files) + "}"));
+  })}`;
+  const page = await visit(t);
+  for (const path of ["/", "/sub", "/sub/", "/index.html"]) {
+    assert.equal((await fetch(origin.replace("tool.lan", "127.0.0.1") + path)).status, 401);
+  }
+  await page.goto(`${origin}/sub`);
+  await logIn(page);
+  assert.equal(await said(page), "sub/index.html");
+  assert.equal(page.url(), `${origin}/sub/`);
 });
 
 // certificate returns nginx's lines for TLS.
@@ -322,7 +350,7 @@ test("one login for a domain", async (t) => {
   const port = await gateway(t, "nginx", s, backend, (text) => {
     const own = text.match(/listen 127.0.0.1:(\d+);/)[1];
     return text.replace(/(listen 127.0.0.1:\d+);/, `$1 ssl; ${tls}`)
-      .replace("/login?to=$request_uri", `https://auth.example.lan:${own}/login?to=https://$http_host$request_uri`);
+      .replace(/return 303 .*;/, () => guide("domain").replace("auth.example.com", `auth.example.lan:${own}`));
   });
   const page = await visit(t);
   await page.goto(`https://wiki.example.lan:${port}${deep}`);
