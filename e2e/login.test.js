@@ -412,6 +412,36 @@ test("a TLS proxy before nginx, which says http", async (t) => {
   assert.deepEqual((await page.context().cookies()).map(({ name }) => name), ["__Host-simple_oauth2"]);
 });
 
+test("a cookie of a sibling host", async (t) => {
+  const [s, backend] = [await service(t), await tool(t)];
+  const bob = await fetch(`${s.origin}/login`, { method: "POST", redirect: "manual", body: new URLSearchParams({ username: "jane", password: "secret" }) });
+  const stranger = bob.headers.getSetCookie().find((line) => line.startsWith("simple_oauth2=")).match(/=([^;]+)/)[1];
+  for (const [scheme, change] of [["http", (text) => text], ["https", byTLS(t)]]) {
+    const origin = `${scheme}://tool.example.lan:${await gateway(t, "nginx", s, backend, change)}`;
+    const page = await visit(t);
+    const sibling = (name) => page.context().addCookies([{ name, value: stranger, domain: ".example.lan", path: "/", secure: scheme === "https" }]);
+    await sibling("simple_oauth2");
+    if (scheme === "https") await assert.rejects(sibling("__Host-simple_oauth2")); // no browser takes it
+    await page.goto(`${origin}/a`);
+    if (scheme === "https") await page.getByLabel("Password").waitFor(); // it is nobody's
+    else await page.locator("#said").waitFor(); // by http it counts, until there are two
+    await page.goto(`${origin}/login`);
+    if (scheme === "http") {
+      await page.context().clearCookies();
+      await page.goto(`${origin}/login`);
+    }
+    await logIn(page);
+    await page.waitForURL(`${origin}/`);
+    await sibling("simple_oauth2");
+    await page.goto(`${origin}/b`);
+    if (scheme === "https") assert.equal(await said(page), "GET /b jane");
+    else {
+      await logIn(page);
+      await page.getByRole("alert").filter({ hasText: "two cookies" }).waitFor();
+    }
+  }
+});
+
 // evil serves a page of another site.
 async function evil(t, html) {
   const server = createServer((request, response) => {
