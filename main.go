@@ -67,9 +67,9 @@ const (
 // routes is the whole service: each path, and what its handler depends on.
 func routes(a *auth, pages []swaggerui.Page) []router.Route {
 	list := []router.Route{
-		a.protocol("POST", tokenPath, depends(a.passwordForm, a.login)),
+		a.protocol("POST", tokenPath, depends(a.forms.PasswordRequest, a.login)),
 		a.resource("GET", "/users/me", depends(a.currentActiveUser, readUsersMe)),
-		a.protocol("POST", "/revoke", depends(a.tokenForm, a.revoke)),
+		a.protocol("POST", "/revoke", depends(a.forms.TokenRequest, a.revoke)),
 		a.protocol("POST", "/introspect", depends(a.tokenInQuestion, a.introspect)),
 		{Path: guardPath, Handler: gateway.Handler(a.handler(depends(a.guarded, tellGateway), false))},
 		a.resource("GET", "/healthz", depends(a.health, healthz)),

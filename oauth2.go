@@ -175,7 +175,7 @@ func (a *auth) entrance() loginpage.Service {
 	return loginpage.Service{Forms: a.forms, LogOut: a.logOut, AnswerTo: a.answerTo, TTL: a.tokenTTL, Log: a.log,
 		LogIn: func(r *http.Request, username, password string) (token string, err error) {
 			all := strings.Join(a.users.scopes(), " ")
-			token, _, err = a.logIn(r, passwordRequestForm{username, password, all, ""})
+			token, _, err = a.logIn(r, form.PasswordRequest{Username: username, Password: password, Scope: all})
 			return token, err
 		},
 		User: func(r *http.Request, token string) (string, bool, error) {
@@ -187,43 +187,9 @@ func (a *auth) entrance() loginpage.Service {
 
 // # POST /token
 
-const longestForm = 64 << 10 // bytes
-
-// passwordRequestForm is FastAPI's OAuth2PasswordRequestForm, the request of RFC 6749
-// 4.3.2. The client's secret is accepted but not checked, so it is not kept.
-type passwordRequestForm struct {
-	Username string
-	Password string
-	Scope    string
-	ClientID string
-}
-
-// passwordForm reads the passwordRequestForm, only from the body. grant_type may be
-// absent, as in FastAPI's form; the client may name itself in a Basic header
-// instead (RFC 6749 2.3.1). Keyboards of phones put a space behind a username.
-func (a *auth) passwordForm(r *http.Request) (passwordRequestForm, error) {
-	sent, err := a.forms.Parse(r, longestForm, "grant_type", "username", "password", "scope", "client_id")
-	if err != nil {
-		return passwordRequestForm{}, err
-	}
-	code, faults := "invalid_request", []form.Fault(nil)
-	if grant := sent.Fields["grant_type"]; grant != "" && grant != "password" {
-		code, faults = "unsupported_grant_type", append(faults, form.Mismatch("grant_type", grant, "^password$"))
-	}
-	faults = append(faults, sent.Missing("username", "password")...)
-	if len(faults) > 0 {
-		return passwordRequestForm{}, errUnprocessable(code, faults...)
-	}
-	clientID := sent.Fields["client_id"]
-	if basic, _, ok := r.BasicAuth(); ok && clientID == "" {
-		clientID = basic
-	}
-	return passwordRequestForm{strings.TrimSpace(sent.Fields["username"]), sent.Fields["password"], sent.Fields["scope"], clientID}, nil
-}
-
 // login answers POST /token: a new bearer token, and those of the requested scopes
 // that it got (RFC 6749 3.3, 5.1).
-func (a *auth) login(w http.ResponseWriter, r *http.Request, request passwordRequestForm) error {
+func (a *auth) login(w http.ResponseWriter, r *http.Request, request form.PasswordRequest) error {
 	token, scope, err := a.logIn(r, request)
 	if err == nil {
 		answer.Token(w, token, a.tokenTTL, scope, strings.TrimSpace(request.Scope) != "")
@@ -233,7 +199,7 @@ func (a *auth) login(w http.ResponseWriter, r *http.Request, request passwordReq
 
 // logIn returns a new token for the right password, even for a disabled user, as in
 // the tutorial. It gets those of the requested scopes that the user may hold.
-func (a *auth) logIn(r *http.Request, request passwordRequestForm) (token, scope string, err error) {
+func (a *auth) logIn(r *http.Request, request form.PasswordRequest) (token, scope string, err error) {
 	client := a.clients.Of(r)
 	var user *storedUser
 	right, err := a.admission.Try(r.Context(), client, request.Username, func() (ok bool) {
@@ -274,25 +240,11 @@ func (a *auth) issue(ctx context.Context, user *storedUser, scope string) (strin
 
 // # POST /revoke and POST /introspect
 
-// tokenRequestForm is the request of RFC 7009 2.1 and RFC 7662 2.1. token_type_hint
-// is not needed, as there is one type. Only POST /introspect uses the client's
-// fields.
-type tokenRequestForm struct{ Token, ClientID, ClientSecret string }
-
-// tokenForm reads the tokenRequestForm.
-func (a *auth) tokenForm(r *http.Request) (tokenRequestForm, error) {
-	sent, err := a.forms.Parse(r, longestForm, "token", "client_id", "client_secret")
-	if faults := sent.Missing("token"); err == nil && faults != nil {
-		err = errUnprocessable("invalid_request", faults...)
-	}
-	return tokenRequestForm{strings.TrimSpace(sent.Fields["token"]), sent.Fields["client_id"], sent.Fields["client_secret"]}, err
-}
-
 // revoke answers POST /revoke: from now on the token is worthless. Anyone who holds
 // a token may revoke it; the answer does not say whether it was live (RFC 7009 2.2).
-func (a *auth) revoke(w http.ResponseWriter, r *http.Request, request tokenRequestForm) error {
+func (a *auth) revoke(w http.ResponseWriter, r *http.Request, request form.TokenRequest) error {
 	if !tokens.IsPlausible(request.Token) { // or somebody would believe to be logged out
-		return errUnprocessable("invalid_request", form.Invalid("token", "Not a token: send the access_token alone"))
+		return form.Invalid("token", "Not a token: send the access_token alone")
 	}
 	err := a.logOut(r, request.Token)
 	if err == nil {
@@ -321,7 +273,7 @@ func (a *auth) logOut(r *http.Request, token string) error {
 // is: with client credentials of a user who may hold the scope introspect, with a
 // bearer token that has the scope, or with the token itself as the bearer token.
 func (a *auth) tokenInQuestion(r *http.Request) (string, error) {
-	request, err := a.tokenForm(r)
+	request, err := a.forms.TokenRequest(r)
 	if err != nil {
 		return "", err
 	}
@@ -378,11 +330,6 @@ func errInsufficientScope(scopes ...string) *answer.HTTPException {
 	return e
 }
 
-// errUnprocessable is FastAPI's answer to a form with faults.
-func errUnprocessable(code string, faults ...form.Fault) *answer.HTTPException {
-	return answer.Refusal(http.StatusUnprocessableEntity, form.Faults(faults), code)
-}
-
 // answerTo is the one place where an error becomes an answer. The errors above are
 // answers already; the others are those of the rooms.
 func (a *auth) answerTo(err error) *answer.HTTPException {
@@ -390,7 +337,10 @@ func (a *auth) answerTo(err error) *answer.HTTPException {
 		return e
 	}
 	if fault, ok := errors.AsType[form.Fault](err); ok {
-		return errUnprocessable("invalid_request", fault)
+		err = &form.Refusal{Code: "invalid_request", Faults: form.Faults{fault}}
+	}
+	if refusal, ok := errors.AsType[*form.Refusal](err); ok {
+		return answer.Refusal(http.StatusUnprocessableEntity, refusal.Faults, refusal.Code)
 	}
 	if refused, ok := errors.AsType[*admission.Refused](err); ok && refused.Reason == admission.Guessing {
 		return answer.TryLater(http.StatusTooManyRequests, refused.Error(), refused.RetryAfter)

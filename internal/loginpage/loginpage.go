@@ -44,8 +44,6 @@ import (
 const (
 	Path       = "/login"
 	LogoutPath = "/logout"
-
-	longestForm = 64 << 10 // bytes, as at /token
 )
 
 // Config says whether there is a page, and for which domain it logs in. Without a
@@ -173,7 +171,7 @@ func (p *Page) Enter(w http.ResponseWriter, r *http.Request) error {
 		v.status = http.StatusForbidden
 		return v.write(w)
 	}
-	sent, err := p.Forms.Parse(r, longestForm, "username", "password")
+	sent, err := p.Forms.Parse(r, form.Longest, "username", "password")
 	password := sent.Fields["password"]
 	v.username = strings.TrimSpace(sent.Fields["username"]) // as at /token
 	if err == nil && (v.username == "" || password == "") {
