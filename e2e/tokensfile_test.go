@@ -72,7 +72,7 @@ const (
 	ok              = `{"status":"ok"}`
 	cannotBeWritten = `{"status":"ok","detail":"the tokens file cannot be written"}`
 	wasChanged      = `{"status":"ok","detail":"something else changed, moved or removed the tokens file: ` +
-		`put it back, or restart the service"}`
+		`put it back, or restart the service; if another program uses the file, stop that one first"}`
 )
 
 // many is a client for many requests.
@@ -258,6 +258,30 @@ func TestTokensFileStopped(t *testing.T) {
 	}
 }
 
+// refuses wants logins and the revocation of a token to get 503, and /healthz to say
+// why.
+func (k *keeper) refuses(token, when string) {
+	k.t.Helper()
+	if _, status := k.login(); status != 503 {
+		k.t.Errorf("%s, a login: %d", when, status)
+	}
+	if status := k.revoke(token); status != 503 {
+		k.t.Errorf("%s, a revocation: %d", when, status)
+	}
+	k.healthz(wasChanged)
+	k.check(when, k.told)
+}
+
+// goesOn wants logins to be answered again.
+func (k *keeper) goesOn(when string) {
+	k.t.Helper()
+	k.healthz(ok)
+	if _, status := k.login(); status != 200 {
+		k.t.Errorf("%s, a login: %d", when, status)
+	}
+	k.check(when, k.told)
+}
+
 // TestTokensFileChanged changes, moves and removes the file of a running program.
 // Logins get 503 until the owner has decided what counts.
 func TestTokensFileChanged(t *testing.T) {
@@ -269,25 +293,8 @@ func TestTokensFileChanged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	refuses := func(when string) {
-		t.Helper()
-		if _, status := k.login(); status != 503 {
-			t.Errorf("%s, a login: %d", when, status)
-		}
-		if status := k.revoke(token); status != 503 {
-			t.Errorf("%s, a revocation: %d", when, status)
-		}
-		k.healthz(wasChanged)
-		k.check(when, k.told)
-	}
-	goesOn := func(when string) {
-		t.Helper()
-		k.healthz(ok)
-		if _, status := k.login(); status != 200 {
-			t.Errorf("%s, a login: %d", when, status)
-		}
-		k.check(when, k.told)
-	}
+	refuses := func(when string) { t.Helper(); k.refuses(token, when) }
+	goesOn := func(when string) { t.Helper(); k.goesOn(when) }
 
 	shell(t, filepath.Dir(k.file), "mv tokens old")
 	refuses("moved")
@@ -330,6 +337,53 @@ func TestTokensFileChanged(t *testing.T) {
 	if n := strings.Count(string(log), told); n != 4 {
 		t.Errorf("the log says it %d times, want 4", n)
 	}
+}
+
+// TestTokensFileLinks changes the links that lead to the file of a running program.
+// Until they are as before, nothing is answered that the next start would not know.
+func TestTokensFileLinks(t *testing.T) {
+	dir := t.TempDir()
+	shell(t, dir, "mkdir v1 v2 && ln -s v1 cur && ln -s cur/tokens link")
+	k := newKeeper(t, filepath.Join(dir, "link"))
+	k.expected = []string{"the tokens file cannot be written, known tokens keep working"}
+	token, _ := k.login()
+	for _, tt := range []struct{ name, change, undo string }{
+		{"the folder swapped", "cp -p v1/* v2 && ln -s v2 new && mv -T new cur", "ln -sfn v1 cur"},
+		{"an empty folder", "mkdir empty && ln -sfn empty cur", "ln -sfn v1 cur"},
+		{"no folder", "rm cur", "ln -s v1 cur"},
+		{"a file in the place of the folder", "ln -sfn v1/tokens cur", "ln -sfn v1 cur"},
+		{"the link turned", "ln -sfn v2/tokens link", "ln -sfn cur/tokens link"},
+		{"the link removed", "rm link", "ln -s cur/tokens link"},
+		{"the link replaced by a copy", "rm link && cp -p v1/tokens link", "ln -sfn cur/tokens link"},
+		{"the folder moved", "mv v1 old && ln -sfn old cur", "mv old v1 && ln -sfn v1 cur"},
+	} {
+		shell(t, dir, tt.change)
+		k.refuses(token, tt.name)
+		shell(t, dir, tt.undo)
+		k.goesOn("undone: " + tt.name)
+	}
+	shell(t, dir, "mv v1 moved && ln -s moved v1")
+	k.goesOn("a link where the folder was")
+	k.revoke(token)
+	k.restart(k.stop, func() {})
+	k.check("after a stop", k.told)
+}
+
+// TestTokensFileTwoNames starts a second program on the file by a name in another
+// folder, where it does not see the lock of the first.
+func TestTokensFileTwoNames(t *testing.T) {
+	dir := t.TempDir()
+	shell(t, dir, "mkdir a b")
+	first := newKeeper(t, filepath.Join(dir, "a/tokens"))
+	first.expected = []string{"the tokens file cannot be written, known tokens keep working"}
+	token, _ := first.login()
+	shell(t, dir, "ln a/tokens b/tokens")
+	second := newKeeper(t, filepath.Join(dir, "b/tokens"))
+	second.login()
+	first.refuses(token, "another program uses the file")
+	second.stop()
+	first.restart(first.stop, func() {})
+	first.check("when it is alone again", first.told)
 }
 
 // TestTokensFileNoRoom lets the disk of the file run full, and makes room again.

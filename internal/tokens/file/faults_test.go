@@ -2,6 +2,7 @@ package file
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -257,7 +258,8 @@ func TestRewriteFailsInPieces(t *testing.T) {
 	}
 }
 
-const changed = "something else changed, moved or removed the tokens file: put it back, or restart the service"
+const changed = "something else changed, moved or removed the tokens file: put it back, or restart the service; " +
+	"if another program uses the file, stop that one first"
 
 // TestChanged lets something else change the files of a running store. Nothing is
 // acknowledged from then on, nothing is written, and known tokens keep working.
@@ -286,11 +288,68 @@ func TestChanged(t *testing.T) {
 			do(os.Rename(filepath.Join(folder, from), filepath.Join(folder, to)))
 		}
 	}
+	// turn lets a link next to the folder lead elsewhere; the one named "" removes it.
+	turn := func(link, to string) func(*Store) {
+		return func(s *Store) {
+			link := filepath.Join(filepath.Dir(s.path), "..", link)
+			do(os.Remove(link))
+			if to != "" {
+				do(os.Symlink(to, link))
+			}
+		}
+	}
+	// other writes a folder next to the one of the store, with a copy of the file.
+	other := func(s *Store) string {
+		folder := filepath.Join(filepath.Dir(s.path), "../other")
+		do(os.CopyFS(folder, os.DirFS(filepath.Dir(s.path))))
+		return folder
+	}
 	for _, tt := range []struct {
 		name   string
+		given  string // the name that the store gets, if not that of the file
 		change func(s *Store)
 		undo   func(s *Store) // if it can be undone, the store goes on
 	}{
+		{name: "link to the folder turned to a copy", given: "cur/tokens", change: func(s *Store) {
+			other(s)
+			turn("cur", "other")(s)
+		}, undo: turn("cur", "folder")},
+		{name: "link to the folder turned to an empty one", given: "cur/tokens", change: func(s *Store) {
+			do(os.RemoveAll(other(s) + "/tokens"))
+			turn("cur", "other")(s)
+		}, undo: turn("cur", "folder")},
+		{name: "link to the folder removed", given: "cur/tokens", change: turn("cur", ""), undo: func(s *Store) {
+			do(os.Symlink("folder", filepath.Dir(s.path)+"/../cur"))
+		}},
+		{name: "link to the folder turned to a file", given: "cur/tokens", change: turn("cur", "folder/tokens"),
+			undo: turn("cur", "folder")},
+		{name: "folder moved, and the link turned to it", given: "cur/tokens", change: func(s *Store) {
+			move("../folder", "../old")(s)
+			turn("cur", "old")(s)
+		}, undo: func(s *Store) {
+			move("../old", "../folder")(s)
+			turn("cur", "folder")(s)
+		}},
+		{name: "link turned to a copy", given: "link", change: func(s *Store) {
+			other(s)
+			turn("link", "other/tokens")(s)
+		}, undo: turn("link", "cur/tokens")},
+		{name: "link turned to nothing", given: "link", change: turn("link", "nowhere"),
+			undo: turn("link", "cur/tokens")},
+		{name: "link removed", given: "link", change: turn("link", "")},
+		{name: "link replaced by a copy", given: "link", change: func(s *Store) {
+			turn("link", "")(s)
+			do(os.Rename(other(s)+"/tokens", filepath.Dir(s.path)+"/../link"))
+		}},
+		{name: "link behind the link turned", given: "link", change: func(s *Store) {
+			other(s)
+			turn("cur", "other")(s)
+		}, undo: turn("cur", "folder")},
+		{name: "link turned to the file's name in another folder", given: "link", change: func(s *Store) {
+			do(os.Remove(other(s) + "/tokens"))
+			do(os.Link(s.path, filepath.Dir(s.path)+"/../other/tokens"))
+			turn("link", "other/tokens")(s)
+		}, undo: turn("link", "cur/tokens")},
 		{name: "file removed", change: func(s *Store) { do(os.Remove(s.path)) }},
 		{name: "file moved", change: move("tokens", "old"), undo: move("old", "tokens")},
 		{name: "file emptied", change: func(s *Store) { do(os.Truncate(s.path, 0)) }},
@@ -337,7 +396,10 @@ func TestChanged(t *testing.T) {
 			t.Run(tt.name+", "+first.name, func(t *testing.T) {
 				folder := filepath.Join(folder(t), "folder")
 				do(os.Mkdir(folder, 0o700))
-				s, log := open(t, filepath.Join(folder, "tokens"))
+				do(os.Symlink("folder", folder+"/../cur"))
+				do(os.Symlink("cur/tokens", folder+"/../link"))
+				do(os.WriteFile(folder+"/tokens", nil, 0o600))
+				s, log := open(t, filepath.Join(folder, "..", cmp.Or(tt.given, "folder/tokens")))
 				key, refused := put(t, s), newKey()
 				age(t, s)
 				tt.change(s)
@@ -394,8 +456,21 @@ func TestTouched(t *testing.T) {
 			text, err := os.ReadFile(path)
 			return errors.Join(err, os.WriteFile(path, text, 0o600))
 		}},
+		{"its folder is moved, and a link left there", func(path string) error {
+			moved := filepath.Dir(path) + ".moved"
+			t.Cleanup(func() { os.RemoveAll(moved) })
+			return errors.Join(os.Rename(filepath.Dir(path), moved), os.Symlink(moved, filepath.Dir(path)))
+		}},
+		{"a link leads to it on another way", func(path string) error {
+			link := filepath.Join(filepath.Dir(path), "cur")
+			return errors.Join(os.Remove(link), os.Symlink(filepath.Dir(path), link))
+		}},
 	} {
-		s, log := open(t, filepath.Join(folder(t), "tokens"))
+		dir := folder(t)
+		if err := errors.Join(os.Symlink(".", dir+"/cur"), os.WriteFile(dir+"/tokens", nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		s, log := open(t, dir+"/cur/tokens")
 		key := put(t, s)
 		if err := tt.touch(s.path); err != nil {
 			t.Fatal(err)

@@ -17,8 +17,9 @@
 //     for it.
 //   - No line is added, and nothing is rewritten, while the name of the file leads
 //     to another one, or to none, or after something else has changed it. The
-//     store looks before it adds a line and every second, and compares all of the
-//     file with its checksum every ten seconds.
+//     store looks before it adds a line and every second, through the links of the
+//     name as they are then, and compares all of the file with its checksum every
+//     ten seconds.
 //   - A file that cannot be written does not stop look-ups, and is retried every
 //     second.
 //   - A last line without its end was torn by a crash, and so was a last write
@@ -40,6 +41,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"syscall"
 	"time"
 
 	"simple-oauth2/internal/tokens"
@@ -63,6 +65,7 @@ type file interface {
 
 // Store is a [tokens.Store] in a file. Make one with Open.
 type Store struct {
+	name   string // as it was given
 	path   string // with links resolved, so that the file can be replaced
 	memory tokens.Memory
 	log    *slog.Logger
@@ -94,29 +97,30 @@ type batch struct {
 var (
 	errLocked  = errors.New("another process is using this tokens file")
 	errChanged = errors.New("something else changed, moved or removed the tokens file: " +
-		"put it back, or restart the service")
+		"put it back, or restart the service; if another program uses the file, stop that one first")
 )
 
 // Open reads the file, or creates it. Its errors name the flag and the file.
 func Open(c Config, log *slog.Logger) (*Store, error) {
 	s := &Store{
+		name:       c.File,
 		memory:     tokens.Memory{Now: time.Now},
 		log:        log,
 		writing:    make(chan struct{}, 1),
 		open:       func(name string, flag int) (file, error) { return os.OpenFile(name, flag, 0o600) },
 		syncFolder: syncFolder,
 	}
-	if err := s.load(c.File); err != nil {
+	if err := s.load(); err != nil {
 		s.close()
-		return nil, fmt.Errorf("-tokens-file %s: %w", c.File, err)
+		return nil, fmt.Errorf("-tokens-file %s: %w", s.name, err)
 	}
 	return s, nil
 }
 
 // load opens, locks and reads the file.
-func (s *Store) load(name string) error {
+func (s *Store) load() error {
 	began := time.Now()
-	created, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	created, err := os.OpenFile(s.name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}
@@ -128,7 +132,7 @@ func (s *Store) load(name string) error {
 	if !info.Mode().IsRegular() {
 		return errors.New("not a regular file")
 	}
-	if s.path, err = filepath.EvalSymlinks(name); err != nil {
+	if s.path, err = filepath.EvalSymlinks(s.name); err != nil {
 		return err
 	}
 	if s.path, err = filepath.Abs(s.path); err != nil {
@@ -338,13 +342,18 @@ func (s *Store) look() {
 // after a chmod. If thorough, it decides anyway: what happened to the file while the
 // store wrote a line has left no trace in its times.
 func (s *Store) unchanged(thorough bool) error {
-	found, err := os.Stat(s.path)
+	path, err := filepath.EvalSymlinks(s.name)
+	if err != nil {
+		return missing(err)
+	}
+	if _, err := s.holds(path); err != nil { // what the next start finds
+		return err
+	}
+	found, err := s.holds(s.path) // what a rewrite replaces
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return errChanged
 	case err != nil:
 		return err
-	case !os.SameFile(found, s.seen), found.Size() != s.end.offset && !s.stale:
+	case found.Size() != s.end.offset && !s.stale:
 		return errChanged
 	case thorough || !watch.Same(found, s.seen):
 		sum := crc32.New(castagnoli)
@@ -356,12 +365,31 @@ func (s *Store) unchanged(thorough bool) error {
 		}
 		s.seen = found
 	}
-	lock, err := os.Stat(s.path + ".lock")
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	return nil
+}
+
+// holds returns the state of the file at a path, or an error if it is not the store's
+// or the lock next to it is not the one that the store has.
+func (s *Store) holds(path string) (fs.FileInfo, error) {
+	found, err := os.Stat(path)
+	if err != nil {
+		return nil, missing(err)
 	}
-	if held, heldErr := s.lock.Stat(); err != nil || heldErr != nil || !os.SameFile(lock, held) {
+	lock, err := os.Stat(path + ".lock")
+	if err != nil {
+		return nil, missing(err)
+	}
+	held, err := s.lock.Stat()
+	if err != nil || !os.SameFile(found, s.seen) || !os.SameFile(lock, held) {
+		return nil, errChanged
+	}
+	return found, nil
+}
+
+// missing returns errChanged if err says that there is no such file, or err.
+func missing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return errChanged
 	}
-	return nil
+	return err
 }

@@ -67,7 +67,7 @@ func open(t testing.TB, name string) (*Store, *lines) {
 func reopen(t testing.TB, s *Store) *Store {
 	t.Helper()
 	s.close()
-	s, _ = open(t, s.path)
+	s, _ = open(t, s.name)
 	return s
 }
 
