@@ -37,7 +37,10 @@ func (now state) changed(before state) bool {
 	if now.info == nil || before.info == nil {
 		return now.info != before.info
 	}
-	return now.info.Mode().IsRegular() && (now.content != before.content || !Same(now.info, before.info))
+	if kind := now.info.Mode().Type(); kind != 0 { // not regular
+		return kind != before.info.Mode().Type()
+	}
+	return now.content != before.content || !Same(now.info, before.info)
 }
 
 // Same says whether two infos are of one file that nobody wrote in between, as far

@@ -6,8 +6,12 @@
 // and the files of a Kubernetes Secret are links that are swapped. A copy may keep
 // the size and the time of writing ("cp -p"), and the time of change may be coarse or
 // missing, so a file of up to 1 MiB is read as well. Polling works on every file
-// system, and needs no library. Only regular files are watched, not a pipe, for
-// example.
+// system, and needs no library.
+//
+// A pipe, or another file that is not regular, can be loaded once, at the start. It
+// is not watched and not loaded again, since whoever opens it may have to wait. If
+// one takes the place of a regular file, the load fails. A load, even the first one,
+// also fails if a file has more than 256 MiB.
 //
 // A failed load is logged once, not every two seconds, and Lacks says so until one
 // succeeds. It is retried when a file has changed, and every time if a file could
@@ -17,6 +21,7 @@ package watch
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -25,7 +30,10 @@ import (
 	"time"
 )
 
-const interval = 2 * time.Second
+const (
+	interval  = 2 * time.Second
+	mostBytes = 256 << 20 // of a file; 200,000 users have 45 MB
+)
 
 // Watcher watches files. Make one with New.
 type Watcher struct {
@@ -58,7 +66,11 @@ func (w *Watcher) Add(what string, load func() error, files ...string) error {
 		}
 	}
 	s.state = s.look()
-	if err := load(); err != nil {
+	err := s.refuse(s.state, true)
+	if err == nil {
+		err = load()
+	}
+	if err != nil {
 		return err
 	}
 	s.good = time.Now()
@@ -121,7 +133,10 @@ func (w *Watcher) load(all bool) {
 		if !all && !unreadable && !s.changed(state) {
 			continue
 		}
-		err := s.load()
+		err := s.refuse(state, false)
+		if err == nil {
+			err = s.load()
+		}
 		if err != nil && (all || s.err == nil || s.err.Error() != err.Error()) {
 			w.log.Error(s.failed(), "error", err)
 		}
@@ -145,6 +160,20 @@ func (s *set) look() []state {
 		states[i] = stateOf(file)
 	}
 	return states
+}
+
+// refuse returns an error if a file in one of the states must not be opened.
+func (s *set) refuse(states []state, first bool) error {
+	for i, state := range states {
+		switch {
+		case state.info == nil: // opening it tells why
+		case !first && !state.info.Mode().IsRegular():
+			return fmt.Errorf("%s is not a regular file", s.files[i])
+		case state.info.Size() > mostBytes:
+			return fmt.Errorf("%s has more than %d MiB", s.files[i], mostBytes>>20)
+		}
+	}
+	return nil
 }
 
 func (s *set) changed(now []state) bool {

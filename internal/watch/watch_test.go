@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -118,6 +119,26 @@ func (w *watched) lookTwice() {
 	synctest.Wait()
 }
 
+// turnInto makes something else of the watched file.
+func (w *watched) turnInto(create func(name string) error) {
+	w.t.Helper()
+	w.must(os.Remove(w.path("file")))
+	if err := create(w.path("file")); err != nil {
+		w.t.Skip(err)
+	}
+}
+
+func (w *watched) folder(name string) error { return os.Mkdir(name, 0o700) }
+
+func (w *watched) socket(name string) error {
+	w.t.Chdir(w.dir) // the address of a socket must be short
+	listener, err := net.Listen("unix", filepath.Base(name))
+	if err == nil {
+		w.t.Cleanup(func() { listener.Close() })
+	}
+	return err
+}
+
 func TestChanges(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -179,6 +200,28 @@ func TestChanges(t *testing.T) {
 			w.lookTwice()
 			w.must(os.Rename(w.path("other"), w.path("file")))
 		}, 3, "one", "file could not be loaded again, keeping the previous version"},
+		{"replaced by a folder", func(w *watched) { w.turnInto(w.folder) }, 0, "one", "/file is not a regular file"},
+		{"replaced by a folder and back", func(w *watched) {
+			w.turnInto(w.folder)
+			w.lookTwice()
+			w.must(os.Remove(w.path("file")))
+			w.write("file", "two")
+		}, 1, "two", "/file is not a regular file"},
+		{"replaced by a link to the null device", func(w *watched) {
+			w.turnInto(func(name string) error { return os.Symlink(os.DevNull, name) })
+		}, 0, "one", "/file is not a regular file"},
+		{"replaced by a socket", func(w *watched) { w.turnInto(w.socket) }, 0, "one", "/file is not a regular file"},
+		{"replaced by a socket, and SIGHUP", func(w *watched) {
+			w.turnInto(w.socket)
+			w.hangup <- os.Interrupt
+		}, 0, "one", "/file is not a regular file"},
+		{"gone, and then a folder", func(w *watched) {
+			w.must(os.Remove(w.path("file")))
+			w.lookTwice()
+			w.must(w.folder(w.path("file")))
+		}, 2, "one", "/file is not a regular file"},
+		{"too large", func(w *watched) { w.must(os.Truncate(w.path("file"), 256<<20+1)) }, 0, "one",
+			"/file has more than 256 MiB"},
 		{"SIGHUP", func(w *watched) { w.hangup <- os.Interrupt }, 1, "one", ""},
 		{"SIGHUP after a change", func(w *watched) {
 			w.write("file", "two")
@@ -281,6 +324,53 @@ func TestSwappedSecret(t *testing.T) {
 		cancel()
 		if loads, loaded, _ := w.seen(); loaded != "v2" || loads != 2 {
 			t.Errorf("%q after %d loads, want v2 after 2", loaded, loads)
+		}
+	})
+}
+
+// TestSize adds a file that is as large as one may be, and one that is larger.
+func TestSize(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "file")
+	for _, tt := range []struct {
+		size  int64
+		loads int
+		err   string
+	}{
+		{size: 256 << 20, loads: 1},
+		{size: 256<<20 + 1, err: name + " has more than 256 MiB"},
+	} {
+		if err := errors.Join(os.WriteFile(name, nil, 0o600), os.Truncate(name, tt.size)); err != nil {
+			t.Fatal(err)
+		}
+		loads := 0
+		err := watch.New(slog.New(slog.DiscardHandler)).Add("file", func() error { loads++; return nil }, name)
+		if loads != tt.loads || tt.err == "" && err != nil || tt.err != "" && (err == nil || err.Error() != tt.err) {
+			t.Errorf("%d bytes: %d loads, %v; want %d, %q", tt.size, loads, err, tt.loads, tt.err)
+		}
+	}
+}
+
+// TestPipe loads what is not a regular file from the start. That can be done once.
+func TestPipe(t *testing.T) {
+	name := t.TempDir() // stands for it
+	synctest.Test(t, func(t *testing.T) {
+		loads := 0
+		files := watch.New(slog.New(slog.DiscardHandler))
+		if err := files.Add("users", func() error { loads++; return nil }, name); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		hangup := make(chan os.Signal)
+		go files.Run(ctx, hangup)
+		time.Sleep(10 * time.Second)
+		if lacks := files.Lacks(""); lacks != "" {
+			t.Errorf("without a change: %s", lacks)
+		}
+		hangup <- os.Interrupt
+		synctest.Wait()
+		if lacks := files.Lacks(""); !strings.Contains(lacks, "users could not be loaded again") || loads != 1 {
+			t.Errorf("on SIGHUP: %q, %d loads", lacks, loads)
 		}
 	})
 }
