@@ -375,6 +375,70 @@ func TestPipe(t *testing.T) {
 	})
 }
 
+// TestSlow lets the load of one set of files hang, as on a network file system whose
+// server is gone.
+func TestSlow(t *testing.T) {
+	const lacks = "users could not be loaded again, keeping the previous version"
+	synctest.Test(t, func(t *testing.T) {
+		w := &watched{t: t}
+		files := watch.New(slog.New(slog.NewTextHandler(w, nil)))
+		answer, users, certificates := make(chan error, 1), 0, 0
+		answer <- nil
+		w.must(files.Add("users", func() error { users++; return <-answer }, "users.json"))
+		w.must(files.Add("certificate", func() error { certificates++; return nil }))
+		hangup := make(chan os.Signal)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { files.Run(ctx, hangup); close(done) }()
+		wants := func(when, want string) {
+			t.Helper()
+			synctest.Wait()
+			if got := files.Lacks(""); got != want {
+				t.Errorf("%s: %q, want %q", when, got, want)
+			}
+		}
+		hangup <- os.Interrupt
+		time.Sleep(4 * time.Second)
+		wants("after 4 s", "")
+		time.Sleep(2 * time.Second)
+		wants("after 6 s", lacks)
+		goroutines := runtime.NumGoroutine()
+		for range 100 {
+			hangup <- os.Interrupt
+			time.Sleep(time.Hour)
+		}
+		wants("after days", lacks)
+		if n := runtime.NumGoroutine(); n > goroutines || users != 2 {
+			t.Errorf("%d goroutines, %d before; %d loads", n, goroutines, users)
+		}
+		if certificates != 102 {
+			t.Errorf("the other set was loaded %d times, want 102", certificates)
+		}
+		const told = `level=ERROR msg="` + lacks + `" error="read users.json: this takes longer than 5s"`
+		if _, _, log := w.seen(); strings.Count(log, "level=ERROR") != 1 || !strings.Contains(log, told) {
+			t.Errorf("not logged once:\n%s", log)
+		}
+		answer <- nil
+		wants("it goes on", "")
+		answer <- nil // the signals meanwhile are one
+		wants("it has gone on", "")
+		time.Sleep(time.Hour)
+		if users != 3 {
+			t.Errorf("%d loads, want 3", users)
+		}
+		hangup <- os.Interrupt
+		time.Sleep(time.Hour)
+		cancel()
+		synctest.Wait()
+		select {
+		case <-done:
+		default:
+			t.Error("a load that hangs keeps Run from returning")
+		}
+		answer <- nil
+	})
+}
+
 func TestFirstLoadFails(t *testing.T) {
 	want := errors.New("no such file")
 	err := watch.New(slog.New(slog.DiscardHandler)).Add("file", func() error { return want }, "file")
