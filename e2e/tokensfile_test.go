@@ -300,7 +300,7 @@ func TestTokensFileChanged(t *testing.T) {
 	refuses("moved")
 	shell(t, filepath.Dir(k.file), "mv old tokens")
 	goesOn("moved back")
-	const change = "printf x | dd of=tokens conv=notrunc bs=1 seek=60 status=none"
+	const change = "printf '*' | dd of=tokens conv=notrunc bs=1 seek=60 status=none"
 	shell(t, filepath.Dir(k.file), "cp -p tokens copy && "+change+" && touch -r copy tokens")
 	refuses("changed with the same size and time")
 	shell(t, filepath.Dir(k.file), "cat copy >tokens")

@@ -501,7 +501,7 @@ func TestChangedDuringAWrite(t *testing.T) {
 		well := s.file
 		put(t, s)
 		s.file = &faults{file: well, write: func() error {
-			_, err := well.WriteAt([]byte("x"), tt.at(s))
+			_, err := well.WriteAt([]byte("*"), tt.at(s)) // no line has one there
 			return err
 		}}
 		put(t, s)
