@@ -25,7 +25,7 @@ type forgery struct {
 // is neither a letter nor a digit. The first one says nothing.
 func forgeries() []forgery {
 	all := []forgery{{name: "nothing"}}
-	names := []string{"Remote-User", "Remote-Name", "Remote-Email", "Remote-Scope"}
+	names := []string{"Remote-User", "Remote-Name", "Remote-Email", "Remote-Scope", "Remote-Groups"}
 	spell := func(hyphen string, value string) (lines []string) {
 		for _, name := range names {
 			name = strings.Replace(name, "-", hyphen, 1)

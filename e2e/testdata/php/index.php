@@ -1,7 +1,7 @@
 <?php
 // Answers with what a PHP program reads about who sent the request.
 $said = [];
-foreach (['user', 'name', 'email', 'scope'] as $what) {
+foreach (['user', 'name', 'email', 'scope', 'groups'] as $what) {
     $value = $_SERVER['HTTP_REMOTE_' . strtoupper($what)] ?? '';
     if ($value !== '') {
         $said["remote-$what"] = rawurldecode($value);
