@@ -80,7 +80,6 @@ import (
 	"time"
 
 	"simple-oauth2/internal/clientaddr"
-	"simple-oauth2/internal/pace"
 )
 
 // maxWait is how long a login waits at most. The server allows 45 seconds for an
@@ -114,8 +113,8 @@ func (r *Refused) Error() string {
 type Admission struct {
 	history history
 	queue   queue
-	pace    pace.Pace // of refusals
-	delays  pace.Pace // of logins that wait before their turn
+	pace    pace // of refusals
+	delays  pace // of logins that wait before their turn
 
 	Counts
 }
@@ -124,7 +123,7 @@ type Admission struct {
 // an address after maxFailures wrong passwords in a row, or never if that is 0.
 // now is its clock.
 func New(maxFailures int, now func() time.Time) *Admission {
-	a := &Admission{history: newHistory(maxFailures, now), pace: pace.Pace{Now: now}}
+	a := &Admission{history: newHistory(maxFailures, now), pace: pace{now: now}}
 	a.queue.cores = runtime.GOMAXPROCS(0)
 	a.queue.now = now
 	a.Waits = newHistogram(.001, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10)
@@ -172,7 +171,7 @@ func (a *Admission) ended(ctx context.Context, right bool, err error) {
 		a.Wrong.Add(1)
 	}
 	if err != nil {
-		a.pace.Hold(ctx)
+		a.pace.hold(ctx)
 	}
 }
 
@@ -212,7 +211,7 @@ func (a *Admission) patiently(ctx context.Context, v visit, limit int, once func
 		left, guessed := a.history.guessed(v, limit)
 		room := true
 		if wait := left + rand.N(time.Second); guessed && wait > 0 {
-			room = a.delays.Wait(ctx, wait)
+			room = a.delays.wait(ctx, wait)
 		}
 		if guessed && ctx.Err() != nil {
 			return refusal(max(left, 1))
@@ -230,7 +229,7 @@ func (a *Admission) once(ctx context.Context, v visit, check func() bool) (bool,
 		return false, err
 	}
 	if delay := a.history.delay(v); delay > 0 {
-		a.delays.Wait(ctx, delay)
+		a.delays.wait(ctx, delay)
 	}
 	l, err := a.enter(ctx, v)
 	if err != nil {

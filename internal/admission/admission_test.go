@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"simple-oauth2/internal/clientaddr"
-	"simple-oauth2/internal/recent"
 )
 
 func right() bool  { return true }
@@ -758,9 +757,9 @@ func TestBounded(t *testing.T) {
 	for i := range many {
 		a.history.count(visit{clientaddr.Networks(address(i)), strconv.Itoa(i)}, i%2 == 0)
 	}
-	for name, counts := range map[string]*recent.Counts{"counts": &a.history.wrong, "known pairs": &a.history.known} {
-		if kept := counts.Len(); kept > 2*counts.Size || kept < counts.Size {
-			t.Errorf("%d %s are kept, want %d to %d", kept, name, counts.Size, 2*counts.Size)
+	for name, counts := range map[string]*recentCounts{"counts": &a.history.wrong, "known pairs": &a.history.known} {
+		if kept := counts.len(); kept > 2*counts.size || kept < counts.size {
+			t.Errorf("%d %s are kept, want %d to %d", kept, name, counts.size, 2*counts.size)
 		}
 	}
 	if a.history.refuse(visit{clientaddr.Networks(address(many - 1)), strconv.Itoa(many - 1)}) == nil {

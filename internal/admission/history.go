@@ -6,8 +6,6 @@ import (
 	"net/netip"
 	"sync"
 	"time"
-
-	"simple-oauth2/internal/recent"
 )
 
 const (
@@ -38,13 +36,13 @@ type history struct {
 	seed maphash.Seed
 
 	mu    sync.Mutex
-	wrong recent.Counts
-	known recent.Counts
+	wrong recentCounts
+	known recentCounts
 }
 
 func newHistory(max int, now func() time.Time) history {
 	return history{max: max, now: now, seed: maphash.MakeSeed(),
-		wrong: recent.Counts{Size: maxCounts, Lasts: forgetAfter}, known: recent.Counts{Size: maxKnown, Lasts: knownFor}}
+		wrong: recentCounts{size: maxCounts, lasts: forgetAfter}, known: recentCounts{size: maxKnown, lasts: knownFor}}
 }
 
 // key stands for a username at a network, a username anywhere, or a network
@@ -85,7 +83,7 @@ func (h *history) knows(v visit) bool {
 // isKnown is knows for a caller that holds mu.
 func (h *history) isKnown(v visit) bool {
 	key, number := h.home(v)
-	return h.known.Find(key, h.now()).N == number
+	return h.known.find(key, h.now()).n == number
 }
 
 // allowed is base for an address, and eight times as many for each wider network.
@@ -142,12 +140,12 @@ func (h *history) left(v visit, limit int) (left time.Duration, over bool) {
 		widest, longest = len(v.networks)-1, longestKnown
 	}
 	for level := widest; level < len(v.networks); level++ {
-		found := h.wrong.Find(h.pair(v, level), h.now())
-		excess := found.N - allowed(limit, v, level)
+		found := h.wrong.find(h.pair(v, level), h.now())
+		excess := found.n - allowed(limit, v, level)
 		if excess < 0 {
 			continue
 		}
-		ends := min(time.Second<<min(excess, 6), longest) - h.now().Sub(found.Last)
+		ends := min(time.Second<<min(excess, 6), longest) - h.now().Sub(found.last)
 		if !over || ends > left {
 			left, over = ends, true
 		}
@@ -171,7 +169,7 @@ func (h *history) delay(v visit) time.Duration {
 	if h.max == 0 || h.isKnown(v) {
 		return 0
 	}
-	wrong := h.wrong.Find(h.anywhere(v), h.now()).N
+	wrong := h.wrong.find(h.anywhere(v), h.now()).n
 	return min(max(0, time.Duration(wrong-patience)*delayFor), longestDelay)
 }
 
@@ -182,13 +180,13 @@ func (h *history) class(v visit) (c class, wrong []int) {
 	defer h.mu.Unlock()
 	c = stranger
 	for level := range v.networks {
-		n := h.wrong.Find(h.network(v, level), h.now()).N
+		n := h.wrong.find(h.network(v, level), h.now()).n
 		if n >= allowed(patience, v, level) {
 			c = guesser
 		}
 		wrong = append(wrong, n)
 	}
-	if h.isKnown(v) && h.wrong.Find(h.pair(v, len(v.networks)-1), h.now()).N <= typos {
+	if h.isKnown(v) && h.wrong.find(h.pair(v, len(v.networks)-1), h.now()).n <= typos {
 		c = known
 	}
 	return c, wrong
@@ -197,7 +195,7 @@ func (h *history) class(v visit) (c class, wrong []int) {
 // know makes a pair known. The caller must hold mu, as for countWrong.
 func (h *history) know(v visit) {
 	key, number := h.home(v)
-	h.known.Put(key, recent.Count{N: number, Last: h.now()})
+	h.known.put(key, recentCount{n: number, last: h.now()})
 }
 
 // count takes a right or wrong password into account. A right one makes up for a
@@ -213,10 +211,10 @@ func (h *history) count(v visit, right bool) {
 	}
 	now := h.now()
 	h.know(v)
-	h.wrong.Delete(h.pair(v, len(v.networks)-1))
-	h.wrong.Lower(h.anywhere(v), now, func(n int) int { return n / 2 })
+	h.wrong.delete(h.pair(v, len(v.networks)-1))
+	h.wrong.lower(h.anywhere(v), now, func(n int) int { return n / 2 })
 	for level := range v.networks {
-		h.wrong.Lower(h.network(v, level), now, func(n int) int { return n - 1 })
+		h.wrong.lower(h.network(v, level), now, func(n int) int { return n - 1 })
 	}
 }
 
@@ -225,14 +223,14 @@ func (h *history) count(v visit, right bool) {
 func (h *history) countWrong(v visit) {
 	now, narrowest := h.now(), len(v.networks)-1
 	if !h.isKnown(v) {
-		h.wrong.Add(h.anywhere(v), now, 1<<20)
+		h.wrong.add(h.anywhere(v), now, 1<<20)
 	}
 	for _, counts := range []struct {
 		key       func(visit, int) uint64
 		base, cap int
 	}{{h.pair, h.max, 1 << 20}, {h.network, patience, 2 * patience}} {
 		for level := narrowest; level >= 0; level-- {
-			if h.wrong.Add(counts.key(v, level), now, allowed(counts.cap, v, level)) > allowed(counts.base, v, level) {
+			if h.wrong.add(counts.key(v, level), now, allowed(counts.cap, v, level)) > allowed(counts.base, v, level) {
 				break
 			}
 		}
