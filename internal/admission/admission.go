@@ -10,15 +10,13 @@
 // since. It is a guesser's if its address, or a network around it, sent too many
 // wrong passwords lately. Otherwise it is a stranger's.
 //
-// Waiting logins are the leaves of a tree: the classes, then the networks (/24 and
-// /32 of IPv4; /32, /48 and /64 of IPv6). The next turn is found from the root: at
-// each step the branch goes first that has used the least processor time. A new
-// branch starts at what each of the others could have used so far, so that nobody
-// saves up turns; a stranger's starts later, by a turn for each wrong password that
-// came from there lately. A stranger's time counts three times and a guesser's
-// twenty-four times, so that known logins come first and no class starves. At a
-// guesser's address the three newest logins take turns: a guesser sends the next as
-// soon as one is answered, so somebody else's stays among them.
+// Each class has a queue. The best queue goes first, but every fourth turn goes a
+// queue further down. In each queue the networks take turns, and so do the addresses
+// within them (/24 and /32 of IPv4; /32, /48 and /64 of IPv6): next is the one that
+// has used the least processor time. A new one starts at what each of the others
+// could have used so far, so that nobody saves up turns; a stranger's starts later,
+// by a turn for each wrong password that came from that address lately. At a
+// guesser's address the three newest logins take turns.
 //
 // Guessers get half of the cores. While more than 1,000 other requests a second
 // come, a place in which a guesser's password was wrong then rests for three times
@@ -277,5 +275,5 @@ func (a *Admission) Notice(next http.Handler, logins ...string) http.Handler {
 func (a *Admission) Load() (running, waiting int) {
 	a.queue.mu.Lock()
 	defer a.queue.mu.Unlock()
-	return a.queue.running, a.queue.waiting
+	return a.queue.running, a.queue.waiting()
 }

@@ -23,8 +23,6 @@ import (
 func right() bool  { return true }
 func wrongs() bool { return false }
 
-var none = []int{0, 0} // wrong passwords
-
 // What the guide says.
 const (
 	days30  = 30 * 24 * time.Hour
@@ -82,13 +80,14 @@ func (l *logins) crowd(n, addresses int) {
 	}
 }
 
-// finish ends the running check, so that the next begins.
+// finish ends the running check after a tenth of a second, so that the next begins.
 func (l *logins) finish() {
+	time.Sleep(time.Second / 10)
 	l.next <- struct{}{}
 	synctest.Wait()
 }
 
-// finishAll ends what runs and waits, and wants the gate as it was.
+// finishAll ends what runs and waits, and checks that the queue is empty then.
 func (l *logins) finishAll(t *testing.T) {
 	for running, _ := l.a.Load(); running > 0; running, _ = l.a.Load() {
 		l.finish()
@@ -96,107 +95,149 @@ func (l *logins) finishAll(t *testing.T) {
 	l.a.queue.wantEmpty(t)
 }
 
-// wantEmpty wants a queue in which nobody waits or runs.
+// wantEmpty checks that nobody waits or runs.
 func (q *queue) wantEmpty(t *testing.T) {
 	t.Helper()
-	if q.waiting != 0 || q.running != 0 || q.guessing != 0 || len(q.root.children) != 0 {
-		t.Errorf("the queue is left with %d waiting, %d running, %d guessing and the tree %+v", q.waiting, q.running, q.guessing, q.root)
+	networks := 0
+	for _, c := range q.classes {
+		networks += len(c.inside)
+	}
+	if q.waiting() != 0 || q.running != 0 || q.guessing != 0 || networks != 0 {
+		t.Errorf("the queue is left with %d waiting, %d running, %d guessing, %d networks",
+			q.waiting(), q.running, q.guessing, networks)
 	}
 }
 
-// TestTurns lets each check take a tenth of a second. Who is known or a guesser was made so
-// before.
+// TestTurns lets logins come, name@client in this order, while the first is checked.
 func TestTurns(t *testing.T) {
-	known, guesser := func(h *history, v visit) { h.count(v, true) }, func(h *history, v visit) {
-		for range patience {
-			h.count(v, false)
-		}
-	}
 	for _, tt := range []struct {
 		name   string
-		before map[string]func(*history, visit) // by the client's address
-		come   string                           // name@client, in this order
+		known  string // where k logged in before
+		wrong  string // where wrong passwords for k came from since, as many as n
+		n      int
+		come   string
 		starts string
 	}{
-		{"one address, in order", nil, "a1@1.1.1.1 a2@1.1.1.1 a3@1.1.1.1", "a1 a2 a3"},
-		{"another goes before what waits", nil, "a1@1.1.1.1 a2@1.1.1.1 a3@1.1.1.1 b1@2.2.2.2", "a1 b1 a2 a3"},
-		{"two by turns", nil, "a1@1.1.1.1 a2@1.1.1.1 a3@1.1.1.1 b1@2.2.2.2 b2@2.2.2.2 b3@2.2.2.2", "a1 b1 a2 b2 a3 b3"},
-		{"three by turns", nil, "a1@1.1.1.1 a2@1.1.1.1 b1@2.2.2.2 b2@2.2.2.2 c1@3.3.3.3 c2@3.3.3.3", "a1 b1 c1 a2 b2 c2"},
-		{"a /64 is one", nil, "a1@2001:db8::1 a2@2001:db8::2 a3@2001:db8::3 b1@2001:db8:0:1::1", "a1 b1 a2 a3"},
-		{"a /32 is one beside another", nil, "a1@2001:db8::1 a2@2001:db8:1::1 a3@2001:db8:2::1 b1@2001:db9::1", "a1 b1 a2 a3"},
-		{"a /48 is one beside another", nil, "a1@2001:db8::1 a2@2001:db8:0:100::1 a3@2001:db8:0:200::1 b1@2001:db8:1::1", "a1 b1 a2 a3"},
-		{"a /24 is one beside another", nil, "a1@1.1.1.1 a2@1.1.1.2 a3@1.1.1.3 b1@1.1.2.1", "a1 b1 a2 a3"},
-		{"addresses of a /24 by turns", nil, "a1@1.1.1.1 a2@1.1.1.1 a3@1.1.1.1 b1@1.1.1.2", "a1 b1 a2 a3"},
-		{"IPv4 in IPv6 is IPv4", nil, "a1@1.1.1.1 a2@::ffff:1.1.1.1 b1@::ffff:2.2.2.2", "a1 b1 a2"},
-		{"known before strangers", map[string]func(*history, visit){"9.9.9.9": known},
-			"a1@1.1.1.1 b1@2.2.2.2 c1@3.3.3.3 k@9.9.9.9", "a1 k b1 c1"},
-		{"known before strangers of the same address", map[string]func(*history, visit){"1.1.1.1": known},
-			"a1@1.1.1.1 a2@1.1.1.1 k@1.1.1.1", "a1 k a2"},
-		{"a stranger after three known", map[string]func(*history, visit){"9.9.9.9": known},
-			"a1@1.1.1.1 a2@1.1.1.1 a3@1.1.1.1" + strings.Repeat(" k@9.9.9.9", 9), "a1 k k k k a2 k k k a3 k k"},
-		{"known elsewhere is a stranger", map[string]func(*history, visit){"9.9.9.9": known},
-			"a1@1.1.1.1 b1@2.2.2.2 k@9.9.9.8", "a1 b1 k"},
-		{"guessers after strangers, and the three newest by turns", map[string]func(*history, visit){"1.1.1.1": guesser},
-			"a1@1.1.1.1 a2@1.1.1.1 a3@1.1.1.1 a4@1.1.1.1 a5@1.1.1.1 a6@1.1.1.1 b1@2.2.2.2 b2@2.2.2.2 b3@2.2.2.2", "a1 b1 b2 b3 a4 a6 a3 a2 a5"},
-		{"a known pair that sent two wrong passwords", map[string]func(*history, visit){"9.9.9.9": func(h *history, v visit) {
-			known(h, v)
-			h.count(v, false)
-			h.count(v, false)
-		}}, "a1@1.1.1.1 b1@2.2.2.2 k@9.9.9.9", "a1 k b1"},
-		{"a known pair that sent three wrong passwords is none", map[string]func(*history, visit){"9.9.9.9": func(h *history, v visit) {
-			known(h, v)
-			h.count(v, false)
-			h.count(v, false)
-			h.count(v, false)
-		}}, "a1@1.1.1.1 b1@2.2.2.2 k@9.9.9.9", "a1 b1 k"},
-		{"a guesser after eight strangers", map[string]func(*history, visit){"1.1.1.1": guesser},
-			"g@1.1.1.1 g@1.1.1.1 g@1.1.1.1" + strings.Repeat(" s@2.2.2.2", 19), "g s s s s s s s s s g s s s s s s s s g s s"},
+		{name: "one address, in order", come: "a1@1.1.1.1 a2@1.1.1.1 a3@1.1.1.1", starts: "a1 a2 a3"},
+		{
+			name: "another goes before what waits", come: "a1@1.1.1.1 a2@1.1.1.1 a3@1.1.1.1 b1@2.2.2.2",
+			starts: "a1 b1 a2 a3",
+		},
+		{
+			name: "two by turns", come: "a1@1.1.1.1 a2@1.1.1.1 a3@1.1.1.1 b1@2.2.2.2 b2@2.2.2.2 b3@2.2.2.2",
+			starts: "a1 b1 a2 b2 a3 b3",
+		},
+		{
+			name: "three by turns", come: "a1@1.1.1.1 a2@1.1.1.1 a3@1.1.1.1 b1@2.2.2.2 b2@2.2.2.2 c1@3.3.3.3",
+			starts: "a1 b1 c1 a2 b2 a3",
+		},
+		{
+			name: "a /64 is one", come: "a1@2001:db8::1 a2@2001:db8::2 a3@2001:db8::3 b1@2001:db8:0:1::1",
+			starts: "a1 b1 a2 a3",
+		},
+		{
+			name: "a /48 is one beside another", starts: "a1 b1 a2 a3",
+			come: "a1@2001:db8::1 a2@2001:db8:0:100::1 a3@2001:db8:0:200::1 b1@2001:db8:1::1",
+		},
+		{
+			name: "a /32 is one beside another", starts: "a1 b1 a2 a3",
+			come: "a1@2001:db8::1 a2@2001:db8:1::1 a3@2001:db8:2::1 b1@2001:db9::1",
+		},
+		{
+			name: "a /24 is one beside another", come: "a1@1.1.1.1 a2@1.1.1.2 a3@1.1.1.3 b1@1.1.2.1",
+			starts: "a1 b1 a2 a3",
+		},
+		{
+			name: "addresses of a /24 by turns", come: "a1@1.1.1.1 a2@1.1.1.1 a3@1.1.1.1 b1@1.1.1.2",
+			starts: "a1 b1 a2 a3",
+		},
+		{
+			name: "IPv4 in IPv6 is IPv4", come: "a1@1.1.1.1 a2@1.1.1.1 a3@::ffff:1.1.1.1 b1@::ffff:2.2.2.2",
+			starts: "a1 b1 a2 a3",
+		},
+		{
+			name: "known before strangers", known: "9.9.9.9",
+			come: "a1@1.1.1.1 b1@2.2.2.2 c1@3.3.3.3 k@9.9.9.9", starts: "a1 k b1 c1",
+		},
+		{
+			name: "known before strangers of the same address", known: "1.1.1.1",
+			come: "a1@1.1.1.1 a2@1.1.1.1 k@1.1.1.1", starts: "a1 k a2",
+		},
+		{
+			name: "a stranger after three known", known: "9.9.9.9",
+			come: "a1@1.1.1.1 a2@1.1.1.1 a3@1.1.1.1" + strings.Repeat(" k@9.9.9.9", 9), starts: "a1 k k k a2 k k k a3 k k k",
+		},
+		{
+			name: "known elsewhere is a stranger", known: "9.9.9.9",
+			come: "a1@1.1.1.1 b1@2.2.2.2 k@9.9.9.8", starts: "a1 b1 k",
+		},
+		{
+			name: "known, and two wrong passwords", known: "9.9.9.9", wrong: "9.9.9.9", n: 2,
+			come: "a1@1.1.1.1 b1@2.2.2.2 k@9.9.9.9", starts: "a1 k b1",
+		},
+		{
+			name: "no longer known after three wrong passwords", known: "9.9.9.9", wrong: "9.9.9.9", n: 3,
+			come: "a1@1.1.1.1 b1@2.2.2.2 k@9.9.9.9", starts: "a1 b1 k",
+		},
+		{
+			name: "strangers without a wrong password before others", wrong: "1.1.1.1", n: 1,
+			come: "a1@1.1.1.1 a2@1.1.1.1 b1@2.2.2.2 b2@2.2.2.2", starts: "a1 b1 b2 a2",
+		},
+		{
+			name: "a wrong password in the /24 is another's", wrong: "1.1.1.1", n: 1,
+			come: "a1@1.1.1.2 a2@1.1.1.2 b1@2.2.2.2 b2@2.2.2.2", starts: "a1 b1 a2 b2",
+		},
+		{
+			name: "of guessers the three newest by turns", wrong: "1.1.1.1", n: patience,
+			come:   "a1@1.1.1.1 a2@1.1.1.1 a3@1.1.1.1 a4@1.1.1.1 a5@1.1.1.1 a6@1.1.1.1",
+			starts: "a1 a4 a6 a3 a2 a5",
+		},
+		{
+			name: "a guesser after three strangers", wrong: "1.1.1.1", n: patience,
+			come:   "g@1.1.1.1 g@1.1.1.1 g@1.1.1.1" + strings.Repeat(" s@2.2.2.2", 9),
+			starts: "g s s s g s s s g s s s",
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := newLogins(oneAtATime(0))
-				for client, make := range tt.before {
-					make(&l.a.history, visit{clientaddr.Networks(netip.MustParseAddr(client)), "k"})
+				l.a.queue.took = time.Second / 10
+				at := func(client string) visit { return visit{clientaddr.Networks(netip.MustParseAddr(client)), "k"} }
+				if tt.known != "" {
+					l.a.history.count(at(tt.known), true)
+				}
+				for range tt.n {
+					l.a.history.count(at(tt.wrong), false)
 				}
 				for _, login := range strings.Fields(tt.come) {
 					name, client, _ := strings.Cut(login, "@")
 					l.come(t.Context(), name, client)
 				}
-				for l.a.queue.running > 0 {
-					time.Sleep(time.Second / 10)
-					l.finish()
-				}
+				l.finishAll(t)
 				if got := strings.Join(l.started, " "); got != tt.starts {
 					t.Errorf("started %s, want %s", got, tt.starts)
 				}
-				l.a.queue.wantEmpty(t)
 			})
 		})
 	}
 }
 
-// TestLater lets a network come while another has had turns for a while. It has
-// saved up none; and one that had turns does not wait for ever newer ones.
+// TestLater lets a network come while another has had turns for a while: it has built
+// up no credit. A network that waits does not wait for ever newer ones.
 func TestLater(t *testing.T) {
-	next := func(l *logins) {
-		time.Sleep(time.Second / 10)
-		l.finish()
-	}
-	t.Run("no savings", func(t *testing.T) {
+	t.Run("no credit", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			l := newLogins(oneAtATime(0))
 			for i := range 14 {
 				l.come(t.Context(), fmt.Sprint("a", i), "1.1.1.1")
 			}
 			for range 10 {
-				next(l)
+				l.finish()
 			}
 			for i := range 4 {
 				l.come(t.Context(), fmt.Sprint("b", i), "2.2.2.2")
 			}
-			for range 8 {
-				next(l)
-			}
+			l.finishAll(t)
 			if got := strings.Join(l.started[11:], " "); got != "b0 a11 b1 a12 b2 a13 b3" {
 				t.Errorf("then started %s", got)
 			}
@@ -209,7 +250,7 @@ func TestLater(t *testing.T) {
 			l.come(t.Context(), "a1", "1.1.1.1")
 			for i := range 10 {
 				l.come(t.Context(), "new", address(i<<8).String())
-				next(l)
+				l.finish()
 			}
 			if turn := slices.Index(l.started, "a1"); turn < 0 || turn > 5 {
 				t.Errorf("started %s", l.started)
@@ -269,9 +310,9 @@ func TestPlaces(t *testing.T) {
 					t.Errorf("%d checks run, want %d", running, tt.want)
 				}
 				close(stop)
-				if tt.others { // and they end: nobody comes or goes, and all cores are used
-					time.Sleep(3 * lookEvery)
-					synctest.Wait()
+				if tt.others { // and they end: from the next check on, all cores are used
+					time.Sleep(3 * sampleEvery)
+					l.finish()
 					if running, _ := l.a.Load(); tt.client != guesser && running != tt.cores {
 						t.Errorf("then %d checks run, want %d", running, tt.cores)
 					}
@@ -312,7 +353,7 @@ func TestRest(t *testing.T) {
 	}{
 		{"three times the check's time", 100, 1, 58 * time.Millisecond, false, 3 * 58 * time.Millisecond},
 		{"not longer if many wait", 100, 64, 58 * time.Millisecond, false, 3 * 58 * time.Millisecond},
-		{"five seconds at most", 100, 1, 2 * time.Second, false, 5 * time.Second},
+		{"at cost 16", 100, 1, 3700 * time.Millisecond, false, 3 * 3700 * time.Millisecond},
 		{"not if nothing else comes", 0, 64, 58 * time.Millisecond, false, 0},
 		{"at 1,300 other requests a second", 13, 1, 58 * time.Millisecond, false, 3 * 58 * time.Millisecond},
 		{"not at 800", 8, 64, 58 * time.Millisecond, false, 0},
@@ -405,8 +446,8 @@ func TestRoom(t *testing.T) {
 				l.a.queue.took = tt.took
 				tt.come(l)
 				_, refused := l.refused[tt.gone]
-				if l.a.queue.waiting != tt.want || refused != (tt.gone != "") || len(l.refused) > 1 {
-					t.Errorf("%d wait and %v are refused, want %d and %q", l.a.queue.waiting, l.refused, tt.want, tt.gone)
+				if l.a.queue.waiting() != tt.want || refused != (tt.gone != "") || len(l.refused) > 1 {
+					t.Errorf("%d wait and %v are refused, want %d and %q", l.a.queue.waiting(), l.refused, tt.want, tt.gone)
 				}
 				for name, err := range l.refused {
 					wait := max(time.Second, time.Duration(tt.want)*tt.took)
@@ -464,7 +505,8 @@ func TestGuessing(t *testing.T) {
 	}{
 		{"a second after the third", []step{
 			{0, "u", me, wrongs, 0}, {0, "u", me, wrongs, 0}, {0, "u", me, wrongs, 0},
-			{0, "u", me, right, time.Second}, {999 * time.Millisecond, "u", me, right, time.Second}, {time.Millisecond, "u", me, right, 0}, {0, "u", me, wrongs, 0}}},
+			{0, "u", me, right, time.Second}, {999 * time.Millisecond, "u", me, right, time.Second},
+			{time.Millisecond, "u", me, right, 0}, {0, "u", me, wrongs, 0}}},
 		{"twice as long each time, to a minute", []step{
 			{0, "u", me, wrongs, 0}, {0, "u", me, wrongs, 0},
 			{0, "u", me, wrongs, 0}, {0, "u", me, wrongs, time.Second},
@@ -501,7 +543,10 @@ func TestGuessing(t *testing.T) {
 				for i, s := range tt.steps {
 					time.Sleep(s.after)
 					looked := false
-					got, err := a.Try(t.Context(), netip.MustParseAddr(s.from), s.user, func() bool { looked = true; return s.check() })
+					got, err := a.Try(t.Context(), netip.MustParseAddr(s.from), s.user, func() bool {
+						looked = true
+						return s.check()
+					})
 					refused := (*Refused)(nil)
 					switch {
 					case s.retryAfter == 0 && (err != nil || !looked || got != s.check()):
@@ -523,7 +568,11 @@ func TestGuessesSideBySide(t *testing.T) {
 		var looks, refusals atomic.Int32
 		for range 10 {
 			go func() {
-				_, err := a.Try(t.Context(), address(1), "u", func() bool { looks.Add(1); time.Sleep(time.Millisecond); return false })
+				_, err := a.Try(t.Context(), address(1), "u", func() bool {
+					looks.Add(1)
+					time.Sleep(time.Millisecond)
+					return false
+				})
 				if err != nil {
 					refusals.Add(1)
 				}
@@ -597,7 +646,9 @@ func TestNetworksOfGuessers(t *testing.T) {
 		looks int // of 1,000
 		other string
 	}{
-		{"a /24 has eight times an address's", func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}) }, 8 * 3, "10.0.1.1"},
+		{"a /24 has eight times an address's", func(i int) netip.Addr {
+			return netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})
+		}, 8 * 3, "10.0.1.1"},
 		{"a /48 has eight times a /64's", func(i int) netip.Addr {
 			return netip.AddrFrom16([16]byte{0x20, 1, 7: byte(i), 15: 1})
 		}, 8 * 3, "2001:0:1::1"},
@@ -622,7 +673,8 @@ func TestNetworksOfGuessers(t *testing.T) {
 				if looks != tt.looks {
 					t.Errorf("%d guesses, want %d", looks, tt.looks)
 				}
-				for client, refused := range map[netip.Addr]bool{tt.from(200): true, tt.from(255): false, netip.MustParseAddr(tt.other): false} {
+				other := netip.MustParseAddr(tt.other)
+				for client, refused := range map[netip.Addr]bool{tt.from(200): true, tt.from(255): false, other: false} {
 					if err := a.history.refuse(v(client)); (err != nil) != refused {
 						t.Errorf("%s: %v, want refused %v", client, err, refused)
 					}
@@ -686,9 +738,18 @@ func TestClass(t *testing.T) {
 		},
 		{"ten wrong from another address", []func(*history){wrong(10, "10.0.0.2")}, "u", "10.0.0.1", stranger},
 		{"known among ten wrong", []func(*history){right(1, "10.0.0.1"), wrong(11, "10.0.0.1")}, "right0", "10.0.0.1", known},
-		{"ten wrong and a right one", []func(*history){wrong(10, "10.0.0.1"), right(1, "10.0.0.1")}, "u", "10.0.0.1", stranger},
-		{"a thousand wrong and eleven right", []func(*history){wrong(1000, "10.0.0.1"), right(11, "10.0.0.1")}, "u", "10.0.0.1", stranger},
-		{"a thousand wrong and ten right", []func(*history){wrong(1000, "10.0.0.1"), right(10, "10.0.0.1")}, "u", "10.0.0.1", guesser},
+		{
+			"ten wrong and a right one", []func(*history){wrong(10, "10.0.0.1"), right(1, "10.0.0.1")},
+			"u", "10.0.0.1", stranger,
+		},
+		{
+			"a thousand wrong and eleven right", []func(*history){wrong(1000, "10.0.0.1"), right(11, "10.0.0.1")},
+			"u", "10.0.0.1", stranger,
+		},
+		{
+			"a thousand wrong and ten right", []func(*history){wrong(1000, "10.0.0.1"), right(10, "10.0.0.1")},
+			"u", "10.0.0.1", guesser,
+		},
 		{"a thousand wrong in the /24", []func(*history){wrong(1000, "10.0.0.2")}, "u", "10.0.0.1", stranger},
 		{"ten wrong from each of seven in the /24", []func(*history){wrongFrom(7)}, "u", "10.0.0.1", stranger},
 		{"ten wrong from each of eight in the /24", []func(*history){wrongFrom(8)}, "u", "10.0.0.1", guesser},
@@ -766,29 +827,29 @@ func TestBounded(t *testing.T) {
 		t.Error("the last count is forgotten")
 	}
 
-	running, err := a.queue.enter(t.Context(), visit{clientaddr.Networks(address(0)), "u"}, stranger, none)
+	running, err := a.queue.enter(t.Context(), visit{clientaddr.Networks(address(0)), "u"}, stranger, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	gone, hangUp := context.WithCancel(t.Context())
 	hangUp()
 	for i := range 10 * maxWaiting {
-		if _, err := a.queue.enter(gone, visit{clientaddr.Networks(address(i)), "u"}, stranger, none); err == nil {
+		if _, err := a.queue.enter(gone, visit{clientaddr.Networks(address(i)), "u"}, stranger, 0); err == nil {
 			t.Fatal("let in without a place")
 		}
 	}
-	if n := len(a.queue.root.children[step{class: stranger}].children); n > 1 { // the one that runs
+	if n := len(a.queue.classes[stranger].inside); n > 1 { // the one that runs
 		t.Errorf("%d networks are kept, in which nobody waits", n)
 	}
 	a.queue.leave(running, time.Millisecond, true)
 	a.queue.wantEmpty(t)
 
 	// One login each from more networks than are kept, while somebody waits always.
-	running, _ = a.queue.enter(t.Context(), visit{clientaddr.Networks(address(0)), "u"}, stranger, none)
+	running, _ = a.queue.enter(t.Context(), visit{clientaddr.Networks(address(0)), "u"}, stranger, 0)
 	for i := range 4 * maxWaiting {
 		entered := make(chan *login)
 		go func() {
-			next, _ := a.queue.enter(t.Context(), visit{clientaddr.Networks(address(i << 8)), "u"}, stranger, none)
+			next, _ := a.queue.enter(t.Context(), visit{clientaddr.Networks(address(i << 8)), "u"}, stranger, 0)
 			entered <- next
 		}()
 		for _, waiting := a.Load(); waiting == 0; _, waiting = a.Load() {
@@ -797,7 +858,7 @@ func TestBounded(t *testing.T) {
 		a.queue.leave(running, time.Millisecond, false)
 		running = <-entered
 	}
-	if n := len(a.queue.root.children[step{class: stranger}].children); n > 1 {
+	if n := len(a.queue.classes[stranger].inside); n > 1 {
 		t.Errorf("%d networks are kept, in which nobody waits", n)
 	}
 	a.queue.leave(running, time.Millisecond, true)
@@ -811,13 +872,13 @@ func TestTurnAndHangUpCoincide(t *testing.T) {
 	for range 200 {
 		synctest.Test(t, func(t *testing.T) {
 			q := &oneAtATime(0).queue
-			first, err := q.enter(t.Context(), v(1), stranger, none)
+			first, err := q.enter(t.Context(), v(1), stranger, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
 			ctx, hangUp := context.WithCancel(t.Context())
 			go func() {
-				if second, err := q.enter(ctx, v(2), stranger, none); err == nil {
+				if second, err := q.enter(ctx, v(2), stranger, 0); err == nil {
 					q.leave(second, 0, true)
 				}
 			}()
@@ -826,7 +887,7 @@ func TestTurnAndHangUpCoincide(t *testing.T) {
 			q.leave(first, time.Second, true)
 			synctest.Wait()
 			q.wantEmpty(t)
-			if _, err := q.enter(t.Context(), v(3), stranger, none); err != nil {
+			if _, err := q.enter(t.Context(), v(3), stranger, 0); err != nil {
 				t.Error(err)
 			}
 		})

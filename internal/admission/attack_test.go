@@ -189,6 +189,15 @@ func soon(attack func(m *machine)) func(m *machine) {
 	}
 }
 
+// costly is 64 who spin and whose checks take as long as those of cost 14, as if
+// one user had such a hash.
+func costly(m *machine) {
+	for i := range 64 {
+		n := 0
+		m.goes(func() { n++; m.loginFor(16*m.took, away(i), fmt.Sprint(i, "-", n), false) })
+	}
+}
+
 // nineTries is 200 bots that stay below the limit of an address.
 func nineTries(m *machine) {
 	for i := range 200 {
@@ -204,13 +213,26 @@ func nineTries(m *machine) {
 // mallory has an account, and is wrong each other time.
 func mallory(m *machine) {
 	for i := range 64 {
-		m.goes(func() { m.login(address(1), "mallory", true); m.login(address(1), fmt.Sprint(i), false) })
+		n := 0
+		m.goes(func() {
+			n++
+			m.login(away(i), "mallory", true)
+			m.login(away(i), fmt.Sprint(i, "-", n), false)
+		})
+	}
+}
+
+// hog has an account, and logs in all the time.
+func hog(m *machine) {
+	for range 64 {
+		m.goes(func() { m.login(away(0), "mallory", true) })
 	}
 }
 
 // colleagues guesses the passwords of a hundred users at the address that they
 // logged in from.
 func colleagues(m *machine) {
+	m.login(home, "jane", true)
 	for i := range 100 {
 		m.login(home, fmt.Sprint("known", i), true)
 	}
@@ -254,8 +276,8 @@ func TestCrowd(t *testing.T) {
 		{name: "with typos", others: light, n: 250, from: atHome, typos: 20, allIn: 263 * cost10},
 		{name: "at cost 12", took: cost12, n: 170, from: atHome, allIn: 85 * cost12},
 		{
-			name: "of whom some have costlier hashes", n: 200, from: atHome, costly: 20,
-			allIn: 100*cost10 + 80*cost10 + 16*cost10, // one of the costly may be the last
+			name: "of whom some have costlier hashes", n: 320, from: atHome, costly: 20,
+			allIn: 160*cost10 + 120*cost10 + 16*cost10, // one of the costly may be the last
 		},
 		{name: "at MinCost", took: time.Millisecond, n: 4000, from: atHome, allIn: 2000 * time.Millisecond},
 		// Guessers get one turn of four, and one core of two at most.
@@ -267,6 +289,27 @@ func TestCrowd(t *testing.T) {
 		{
 			name: "known, beside 64 who spin there", n: 100, from: atHome, known: true,
 			attack: spin64(atHome), allIn: 67 * cost10,
+		},
+		{name: "beside 64 who spin at cost 14", n: 100, from: atHome, attack: costly, allIn: 100 * cost10},
+		{
+			name: "beside a user with an account", others: light, n: 100, from: elsewhere, attack: mallory,
+			allIn: 140 * cost10,
+		},
+		{
+			name: "known, beside a user with an account", others: light, n: 100, from: elsewhere, known: true,
+			attack: mallory, allIn: 140 * cost10,
+		},
+		{
+			name: "of an office beside a user with an account", others: light, n: 100, from: atHome,
+			attack: mallory, allIn: 300 * cost10,
+		},
+		{
+			name: "beside an account that logs in all the time", others: light, n: 80, from: atHome, attack: hog,
+			allIn: 320 * cost10,
+		},
+		{
+			name: "known, beside an account that logs in all the time", others: light, n: 80, from: elsewhere,
+			known: true, attack: hog, allIn: 82 * cost10,
 		},
 		{name: "beside 200 bots", n: 100, from: atHome, attack: bots(200, elsewhere, ""), allIn: 67 * cost10},
 	} {
@@ -460,8 +503,24 @@ func TestNeighbours(t *testing.T) {
 			from: anew, names: jane, median: 500 * time.Millisecond,
 		},
 		{
+			name: "a user with an account is wrong each other time, she is known", others: light, attack: mallory,
+			from: atHome, names: jane, median: 110 * time.Millisecond,
+		},
+		{
 			name: "a user with an account is wrong each other time, first logins there", others: heavy,
-			attack: mallory, from: away, names: colleague, median: 7 * time.Second,
+			attack: mallory, from: away, names: colleague, median: 8 * time.Second,
+		},
+		{
+			name: "an account that logs in all the time", others: light, attack: hog, from: atHome, names: jane,
+			median: 110 * time.Millisecond,
+		},
+		{
+			name: "an account that logs in all the time, she is new each time", others: light, attack: hog,
+			from: anew, names: jane, median: 300 * time.Millisecond,
+		},
+		{
+			name: "an account that logs in all the time, first logins there", others: light, attack: hog,
+			from: away, names: colleague, median: 300 * time.Millisecond,
 		},
 		{name: "crowds of 600", attack: crowds, from: atHome, names: jane, median: time.Second},
 		{

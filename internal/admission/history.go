@@ -173,18 +173,16 @@ func (h *history) delay(v visit) time.Duration {
 	return min(max(0, time.Duration(wrong-patience)*delayFor), longestDelay)
 }
 
-// class returns the login's class, and how many wrong passwords came from each of
-// its networks lately.
-func (h *history) class(v visit) (c class, wrong []int) {
+// class returns the login's class.
+func (h *history) class(v visit) (c class, wrong int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	c = stranger
 	for level := range v.networks {
-		n := h.wrong.find(h.network(v, level), h.now()).n
-		if n >= allowed(patience, v, level) {
+		wrong = h.wrong.find(h.network(v, level), h.now()).n
+		if wrong >= allowed(patience, v, level) {
 			c = guesser
 		}
-		wrong = append(wrong, n)
 	}
 	if h.isKnown(v) && h.wrong.find(h.pair(v, len(v.networks)-1), h.now()).n <= typos {
 		c = known

@@ -12,14 +12,13 @@ import (
 
 const (
 	maxWaiting  = 4096                  // logins that may wait in all
-	lookEvery   = 50 * time.Millisecond // at how many other requests come
+	sampleEvery = 50 * time.Millisecond // how often the rate of other requests is sampled
 	someOthers  = 20                    // a second: they get a core
 	manyOthers  = 1000                  // a second: guessers get less
 	restFor     = 3                     // times what a guesser's wrong password took
-	longestRest = 5 * time.Second
 )
 
-// class is how a login is treated, the best first.
+// class is the queue that a login waits in, the best first.
 type class int
 
 const (
@@ -28,9 +27,6 @@ const (
 	guesser
 )
 
-// price is what a second of processor time costs each class.
-var price = [...]time.Duration{known: 1, stranger: 3, guesser: 24}
-
 // queue gives each login its turn.
 type queue struct {
 	cores  int
@@ -38,52 +34,47 @@ type queue struct {
 	others atomic.Int64 // requests that are not logins
 
 	mu       sync.Mutex
-	root     node
+	classes  [guesser + 1]network // the logins that wait or run
+	turns    [guesser + 1]int     // that each class had while logins of it waited
 	running  int
-	guessing int // places in which a guesser's check runs, or that rest after one
-	waiting  int
-	turns    int           // counts up
-	guesses  int           // counts the turns of guessers
+	guessing int           // places in which a guesser's check runs, or that rest after one
 	took     time.Duration // by the checks that take the least, about
-	seen     int64         // others at the last look
+	seen     int64         // others at the last sample
 	seenAt   time.Time
-	rate     float64 // of others a second, before the last look
-	looking  bool    // a timer will look again
+	rate     float64 // of others a second, before the last sample
 }
 
-// step is the way from a node to one of its children: a class, then networks.
-type step struct {
-	class   class
-	network netip.Prefix
-}
-
-// node is a branch of the tree of the logins that wait or run.
-type node struct {
-	step
-	parent   *node
-	children map[step]*node
-	logins   []*login // that wait, at the narrowest network
-	waiting  int      // in it and below
-	running  int
-	used     time.Duration // processor time, times the class's price
-	clock    time.Duration // what each child could have used so far
-	turn     int           // when it came, or had its last turn
+// network is a network in which logins wait or run. The networks inside it take
+// turns: the next is the one that has used the least processor time.
+type network struct {
+	prefix  netip.Prefix
+	inside  []*network
+	logins  []*login // that wait at an address, the oldest first
+	waiting int      // here and inside
+	running int
+	used    time.Duration // processor time
+	clock   time.Duration // what each network inside could have used so far
+	turns   int           // of guessers here
 }
 
 type login struct {
-	class class
-	leaf  *node
-	turn  chan error // gets one value: nil when its turn has come
+	class    class
+	networks []netip.Prefix // the widest first
+	turn     chan error     // gets one value: nil when its turn has come
 }
 
-// enter returns when the login has a place, which leave gives back. wrong is how
-// many wrong passwords came from each of its networks. The error is a *Refused.
-func (q *queue) enter(ctx context.Context, v visit, c class, wrong []int) (*login, error) {
-	l := &login{class: c, turn: make(chan error, 1)}
+// enter returns when the login has a place, which leave gives back. wrong is how many
+// wrong passwords came from its address lately. The error is a *Refused.
+func (q *queue) enter(ctx context.Context, v visit, c class, wrong int) (*login, error) {
+	l := &login{class: c, networks: v.networks, turn: make(chan error, 1)}
 	q.mu.Lock()
-	q.add(l, v, wrong)
+	var debt time.Duration
+	if c == stranger { // who was wrong goes behind who was not: TestNeighbours, 200 bots
+		debt = time.Duration(wrong) * q.took
+	}
+	q.classes[c].add(l, l.networks, debt)
 	q.fill()
-	if q.waiting > q.room() {
+	if q.waiting() > q.room() {
 		q.refuseOne()
 	}
 	q.mu.Unlock()
@@ -94,10 +85,7 @@ func (q *queue) enter(ctx context.Context, v visit, c class, wrong []int) (*logi
 	case <-ctx.Done():
 	}
 	q.mu.Lock()
-	waited := slices.Contains(l.leaf.logins, l)
-	if waited {
-		q.remove(l)
-	}
+	waited := q.classes[c].remove(l, l.networks)
 	refused := q.busy()
 	q.mu.Unlock()
 	if !waited && <-l.turn == nil { // its turn came at the same moment
@@ -112,21 +100,19 @@ func (q *queue) leave(l *login, took time.Duration, right bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.running--
-	for n := l.leaf; n != nil; n = n.parent {
-		n.running--
-	}
-	l.charge(took)
-	l.leaf.forget()
-	switch { // some users with costlier hashes must not make a crowd be refused
+	q.classes[l.class].leave(l.networks, took)
+	switch { // some costly hashes must not make the room too small for a crowd: TestCrowd
 	case q.took == 0:
 		q.took = took
+	case l.class == guesser:
 	case took > q.took:
 		q.took += (took - q.took) / 64
 	case took > 0:
 		q.took += (took - q.took) / 2
 	}
 	if l.class == guesser {
-		if rest := min(restFor*took, longestRest); !right && rest > 0 && q.othersRate() >= manyOthers {
+		// TestGuesses, 64 who spin: they leave nine tenths of the machine to others.
+		if rest := restFor * took; !right && rest > 0 && q.othersRate() >= manyOthers {
 			time.AfterFunc(rest, func() {
 				q.mu.Lock()
 				defer q.mu.Unlock()
@@ -143,7 +129,7 @@ func (q *queue) leave(l *login, took time.Duration, right bool) {
 // othersRate returns how many other requests a second came lately. The caller
 // must hold mu; so must those of all functions below.
 func (q *queue) othersRate() float64 {
-	if since := q.now().Sub(q.seenAt); since >= lookEvery {
+	if since := q.now().Sub(q.seenAt); since >= sampleEvery {
 		n := q.others.Load()
 		q.rate = float64(n-q.seen) / since.Seconds()
 		q.seen, q.seenAt = n, q.now()
@@ -151,7 +137,7 @@ func (q *queue) othersRate() float64 {
 	return q.rate
 }
 
-// places returns how many checks may run.
+// places returns how many checks may run: TestPlaces.
 func (q *queue) places() int {
 	if q.othersRate() < someOthers {
 		return q.cores
@@ -159,7 +145,16 @@ func (q *queue) places() int {
 	return max(1, q.cores-1)
 }
 
-// room returns how many logins may wait: as many as get their turn within maxWait.
+// waiting returns how many logins wait.
+func (q *queue) waiting() (n int) {
+	for c := range q.classes {
+		n += q.classes[c].waiting
+	}
+	return n
+}
+
+// room returns how many logins may wait: as many as get their turn within maxWait
+// (TestRoom).
 func (q *queue) room() int {
 	if q.took == 0 {
 		return maxWaiting
@@ -169,145 +164,152 @@ func (q *queue) room() int {
 
 // busy refuses a login until those that wait have had their turn.
 func (q *queue) busy() *Refused {
-	wait := q.took * time.Duration(q.waiting) / time.Duration(q.places())
+	wait := q.took * time.Duration(q.waiting()) / time.Duration(q.places())
 	return &Refused{Busy, min(max(wait.Round(time.Second), time.Second), maxWait)}
 }
 
-// add lets a login wait.
-func (q *queue) add(l *login, v visit, wrong []int) {
-	q.turns++
-	n := q.root.child(step{class: l.class}, q.turns, 0)
-	for level, network := range v.networks {
-		var debt time.Duration
-		if l.class == stranger {
-			debt = time.Duration(wrong[level]) * q.took * price[stranger]
-		}
-		n = n.child(step{network: network}, q.turns, debt)
-	}
-	n.logins = append(n.logins, l)
-	l.leaf = n
-	q.waiting++
-	for ; n != nil; n = n.parent {
-		n.waiting++
-	}
-}
-
-// remove takes a login from those that wait.
-func (q *queue) remove(l *login) {
-	i := slices.Index(l.leaf.logins, l)
-	l.leaf.logins = slices.Delete(l.leaf.logins, i, i+1)
-	q.waiting--
-	for n := l.leaf; n != nil; n = n.parent {
-		n.waiting--
-	}
-	l.leaf.forget()
-}
-
-// fill gives the free places to the logins whose turn it is. While somebody waits
-// and a core is left to other requests, it looks again whether they still come.
+// fill gives the free places to the logins whose turn it is.
 func (q *queue) fill() {
-	for q.waiting > 0 && q.running < q.places() {
-		n := &q.root
-		for n != nil && n.children != nil {
-			n = n.next(q.guessing < max(1, q.cores/2))
+	for q.running < q.places() {
+		c, found := q.next()
+		if !found {
+			return
 		}
-		if n == nil {
-			break
-		}
-		l := n.logins[0]
-		if last := len(n.logins) - 1; l.class == guesser {
-			q.guesses++
+		if c == guesser {
 			q.guessing++
-			l = n.logins[max(0, last-q.guesses%3)]
-		}
-		q.turns++
-		for n := l.leaf; n != nil; n = n.parent {
-			n.running++
-			n.turn = q.turns
 		}
 		q.running++
-		q.remove(l)
-		l.turn <- nil
+		q.classes[c].next(c).turn <- nil
 	}
-	if q.waiting > 0 && q.running < q.cores && !q.looking {
-		q.looking = true
-		time.AfterFunc(lookEvery, func() {
-			q.mu.Lock()
-			defer q.mu.Unlock()
-			q.looking = false
-			q.fill()
-		})
+}
+
+// next returns the class whose turn it is: the best in which logins wait, and every
+// fourth time the next one below (TestTurns). Guessers have half of the cores.
+func (q *queue) next() (next class, found bool) {
+	for c := range guesser + 1 {
+		switch {
+		case q.classes[c].waiting == 0:
+			q.turns[c] = 0
+			continue
+		case c == guesser && q.guessing >= max(1, q.cores/2):
+			continue
+		}
+		next, found = c, true
+		if q.turns[c]++; q.turns[c]%4 != 0 {
+			break
+		}
 	}
+	return next, found
 }
 
 // refuseOne sends one login away so that there is room: of the worst class that
-// waits, in the network that has the most or, of equals, used the most, the one
-// that would be served last.
+// waits, in the network that has the most, the one that would be served last.
 func (q *queue) refuseOne() {
-	n := &q.root
-	for n.children != nil {
-		var most *node
-		for _, child := range n.children {
-			if child.waiting > 0 && (most == nil || cmp.Or(cmp.Compare(child.class, most.class), cmp.Compare(child.waiting, most.waiting),
-				cmp.Compare(child.used, most.used), cmp.Compare(child.turn, most.turn)) > 0) {
-				most = child
+	c := guesser
+	for q.classes[c].waiting == 0 {
+		c--
+	}
+	n := &q.classes[c]
+	for len(n.inside) > 0 {
+		most := n.inside[0]
+		for _, other := range n.inside {
+			if cmp.Or(cmp.Compare(other.waiting, most.waiting), cmp.Compare(other.used, most.used)) >= 0 {
+				most = other
 			}
 		}
 		n = most
 	}
 	l := n.logins[len(n.logins)-1]
-	if l.class == guesser {
+	if c == guesser {
 		l = n.logins[0]
 	}
 	refused := q.busy()
-	q.remove(l)
+	q.classes[c].remove(l, l.networks)
 	l.turn <- refused
 }
 
-// child returns the node one step down. A new one starts at the clock, so that it
-// has saved up no turns and the others need not wait for it; it starts later by
-// its debt.
-func (n *node) child(s step, turn int, debt time.Duration) *node {
-	found := n.children[s]
-	if found == nil {
-		if n.children == nil {
-			n.children = make(map[step]*node)
-		}
-		found = &node{step: s, parent: n, used: n.clock + debt, turn: turn}
-		n.children[s] = found
+// add lets a login wait at the end of path, which leads from n to its address. A new
+// network starts at its parent's clock, so idle networks build up no credit, and
+// later by the debt.
+func (n *network) add(l *login, path []netip.Prefix, debt time.Duration) {
+	n.waiting++
+	if len(path) == 0 {
+		n.logins = append(n.logins, l)
+		return
 	}
-	return found
+	i := n.index(path[0])
+	if i < 0 {
+		i = len(n.inside)
+		n.inside = append(n.inside, &network{prefix: path[0], used: n.clock + debt})
+	}
+	n.inside[i].add(l, path[1:], debt)
 }
 
-// next returns the child whose turn it is: of those in which logins wait, the one
-// that has used the least or, of equals, the one of the better class, or that has
-// waited longest. It is nil if only guessers wait and they may not run.
-func (n *node) next(guessers bool) (next *node) {
-	for _, child := range n.children {
-		if child.waiting == 0 || child.class == guesser && !guessers {
-			continue
+// remove takes out a login, and says whether it waited.
+func (n *network) remove(l *login, path []netip.Prefix) bool {
+	if len(path) == 0 {
+		i := slices.Index(n.logins, l)
+		if i < 0 {
+			return false
 		}
-		if next == nil || cmp.Or(cmp.Compare(child.used, next.used), cmp.Compare(child.class, next.class), cmp.Compare(child.turn, next.turn)) < 0 {
-			next = child
-		}
+		n.logins = slices.Delete(n.logins, i, i+1)
+		n.waiting--
+		return true
 	}
-	return next
+	i := n.index(path[0])
+	if i < 0 || !n.inside[i].remove(l, path[1:]) {
+		return false
+	}
+	n.waiting--
+	n.forget(i)
+	return true
 }
 
-// charge makes the login's class and networks pay for processor time. Each
-// node's clock goes on by what all of its children could have used of it.
-func (l *login) charge(d time.Duration) {
-	d *= price[l.class]
-	for n := l.leaf; n.parent != nil; n = n.parent {
-		n.used += d
-		n.parent.clock += d / time.Duration(len(n.parent.children))
+// next takes out the login whose turn it is, to run.
+func (n *network) next(c class) *login {
+	n.waiting--
+	n.running++
+	if len(n.inside) > 0 {
+		var next *network
+		for _, in := range n.inside {
+			if in.waiting > 0 && (next == nil || in.used < next.used) {
+				next = in
+			}
+		}
+		return next.next(c)
+	}
+	i := 0
+	if c == guesser {
+		// A guesser sends the next as soon as one is answered, so somebody else's
+		// stays among the three newest: TestNeighbours, her colleagues log in.
+		n.turns++
+		i = max(0, len(n.logins)-1-n.turns%3)
+	}
+	l := n.logins[i]
+	n.logins = slices.Delete(n.logins, i, i+1)
+	return l
+}
+
+// leave ends a turn at the end of path, and charges for it.
+func (n *network) leave(path []netip.Prefix, took time.Duration) {
+	n.running--
+	if len(path) == 0 {
+		return
+	}
+	i := n.index(path[0])
+	n.inside[i].used += took
+	n.clock += took / time.Duration(len(n.inside))
+	n.inside[i].leave(path[1:], took)
+	n.forget(i)
+}
+
+// forget drops a network inside n if nobody waits or runs there.
+func (n *network) forget(i int) {
+	if n.inside[i].waiting+n.inside[i].running == 0 {
+		n.inside = slices.Delete(n.inside, i, i+1)
 	}
 }
 
-// forget drops a node in which nobody waits or runs, and those above that are
-// left empty.
-func (n *node) forget() {
-	for ; n.parent != nil && n.waiting+n.running == 0; n = n.parent {
-		delete(n.parent.children, n.step)
-	}
+func (n *network) index(prefix netip.Prefix) int {
+	return slices.IndexFunc(n.inside, func(in *network) bool { return in.prefix == prefix })
 }
