@@ -26,8 +26,7 @@
 // that pair is refused for a second, and twice as long after each further one, up
 // to a minute. A known pair waits instead, for up to five seconds; then chance
 // decides between its owner and those who guess. Eight times as many are allowed
-// for each wider network. Strangers to a username that is guessed from many
-// addresses wait before their turn, up to eight seconds.
+// for each wider network.
 //
 // What each attacker can do, on two cores with bcrypt at cost 10 (58 ms). At 12,
 // four times fewer tries are made. 17/s is 4/s beside many other requests.
@@ -42,8 +41,7 @@
 //	many networks, many usernames      10 an address, then   first logins from elsewhere get 503 while
 //	                                   17/s in all; or 9 in  1,000 addresses have their first try, for
 //	                                   each 15 minutes       half a minute; then nothing
-//	many networks, one username        the same, and each    a first login of that user from elsewhere
-//	                                   waits up to 8 s       takes up to 8 s longer
+//	many networks, one username        the same              the same
 //	a user's own address and username  15 a minute, and 10   of that user's logins from there 9 in 10
 //	                                   after each login of   are served beside one guesser, 1 in 20
 //	                                   that user             beside 64; others notice nothing
@@ -112,7 +110,7 @@ type Admission struct {
 	history history
 	queue   queue
 	pace    pace // of refusals
-	delays  pace // of logins that wait before their turn
+	delays  pace // of known pairs that are guessed at their address
 
 	Counts
 }
@@ -225,9 +223,6 @@ func (a *Admission) patiently(ctx context.Context, v visit, limit int, once func
 func (a *Admission) once(ctx context.Context, v visit, check func() bool) (bool, error) {
 	if err := a.history.refuse(v); err != nil {
 		return false, err
-	}
-	if delay := a.history.delay(v); delay > 0 {
-		a.delays.wait(ctx, delay)
 	}
 	l, err := a.enter(ctx, v)
 	if err != nil {

@@ -770,46 +770,6 @@ func TestClass(t *testing.T) {
 	}
 }
 
-// TestOneUsernameFromEverywhere has n wrong passwords for a username, each from
-// a network of its own.
-func TestOneUsernameFromEverywhere(t *testing.T) {
-	for _, tt := range []struct {
-		name string
-		max  int
-		n    int
-		user string
-		from netip.Addr
-		logs int // right passwords from a known pair, after the wrong ones
-		wait time.Duration
-	}{
-		{"ten", 3, 10, "u", address(1 << 20), 0, 0},
-		{"eleven", 3, 11, "u", address(1 << 20), 0, 100 * time.Millisecond},
-		{"a thousand", 3, 1000, "u", address(1 << 20), 0, 8 * time.Second},
-		{"forty, and a right one", 3, 40, "u", address(1 << 20), 1, time.Second},
-		{"another username", 3, 1000, "v", address(1 << 20), 0, 0},
-		{"a known pair", 3, 1000, "u", address(1 << 21), 0, 0},
-		{"no limit", 0, 1000, "u", address(1 << 20), 0, 0},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				a := oneAtATime(tt.max)
-				a.Try(t.Context(), address(1<<21), "u", right)
-				for i := range tt.n {
-					a.history.count(visit{clientaddr.Networks(address(i << 8)), "u"}, false)
-				}
-				for range tt.logs {
-					a.Try(t.Context(), address(1<<21), "u", right)
-				}
-				began := time.Now()
-				ok, err := a.Try(t.Context(), tt.from, tt.user, right)
-				if waited := time.Since(began); waited != tt.wait || !ok {
-					t.Errorf("%v, %v after %v, want %v", ok, err, waited, tt.wait)
-				}
-			})
-		})
-	}
-}
-
 // TestBounded sends 300,000 usernames from as many networks, wrong and right,
 // and as many logins that come and go while no place is free.
 func TestBounded(t *testing.T) {

@@ -496,7 +496,7 @@ func TestNeighbours(t *testing.T) {
 		},
 		{
 			name: "1,000 bots that want her password, she is new each time", others: heavy,
-			attack: bots(1000, elsewhere, "jane"), from: anew, names: jane, median: 10 * time.Second,
+			attack: bots(1000, elsewhere, "jane"), from: anew, names: jane, median: 200 * time.Millisecond,
 		},
 		{
 			name: "a user with an account is wrong each other time", others: heavy, attack: mallory,
@@ -616,6 +616,7 @@ func TestGuesses(t *testing.T) {
 		{name: "64 who spin in a /48", others: heavy, attack: spin64(in48), most: quarter},
 		{name: "64 who spin, each in a network", others: heavy, attack: spin64(elsewhere), most: quarter},
 		{name: "64 who guess a hundred users at their address", others: heavy, attack: colleagues, most: quarter + 1},
+		{name: "20 networks that want one username", others: heavy, attack: bots(20, elsewhere, "jane"), most: 20 * 2},
 		{name: "a /48 that wants one username", others: heavy, attack: bots(1000, in48, "jane"), most: 2*4 + 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -18,8 +18,6 @@ const (
 	longestKnown   = 4 * time.Second // for a known pair
 	typos          = 2               // wrong passwords in a row that leave a known pair its class
 	patience       = 10              // wrong passwords from an address before it is a guesser's
-	delayFor       = time.Second / 10
-	longestDelay   = 8 * time.Second
 )
 
 // A visit is a username and the networks of the client who sends it, the widest
@@ -45,9 +43,9 @@ func newHistory(max int, now func() time.Time) history {
 		wrong: recentCounts{size: maxCounts, lasts: forgetAfter}, known: recentCounts{size: maxKnown, lasts: knownFor}}
 }
 
-// key stands for a username at a network, a username anywhere, or a network
-// with any username. It is a hash, since a username may be long, and a seeded one,
-// so that nobody can find two that share a count.
+// key stands for a username at a network, or a network with any username. It is a
+// hash, since a username may be long, and a seeded one, so that nobody can find two
+// that share a count.
 func (h *history) key(network netip.Prefix, username string, anyUsername bool) uint64 {
 	type key struct {
 		network     netip.Prefix
@@ -59,7 +57,6 @@ func (h *history) key(network netip.Prefix, username string, anyUsername bool) u
 
 func (h *history) pair(v visit, level int) uint64    { return h.key(v.networks[level], v.username, false) }
 func (h *history) network(v visit, level int) uint64 { return h.key(v.networks[level], "", true) }
-func (h *history) anywhere(v visit) uint64           { return h.key(netip.Prefix{}, v.username, false) }
 
 // home returns where a known pair is remembered, and as what number. Each
 // username has a fixed number of places, so that an account that logs in from
@@ -161,18 +158,6 @@ func refusal(left time.Duration) error {
 	return &Refused{Guessing, (left + time.Second - 1).Truncate(time.Second)}
 }
 
-// delay returns how long a stranger waits whose username is guessed from
-// everywhere.
-func (h *history) delay(v visit) time.Duration {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.max == 0 || h.isKnown(v) {
-		return 0
-	}
-	wrong := h.wrong.find(h.anywhere(v), h.now()).n
-	return min(max(0, time.Duration(wrong-patience)*delayFor), longestDelay)
-}
-
 // class returns the login's class.
 func (h *history) class(v visit) (c class, wrong int) {
 	h.mu.Lock()
@@ -198,8 +183,7 @@ func (h *history) know(v visit) {
 
 // count takes a right or wrong password into account. A right one makes up for a
 // wrong one of its networks, since an office has typos; so a network's count goes
-// no further than twice its limit. It also halves the count of its username
-// anywhere.
+// no further than twice its limit.
 func (h *history) count(v visit, right bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -210,9 +194,8 @@ func (h *history) count(v visit, right bool) {
 	now := h.now()
 	h.know(v)
 	h.wrong.delete(h.pair(v, len(v.networks)-1))
-	h.wrong.lower(h.anywhere(v), now, func(n int) int { return n / 2 })
 	for level := range v.networks {
-		h.wrong.lower(h.network(v, level), now, func(n int) int { return n - 1 })
+		h.wrong.lower(h.network(v, level), now)
 	}
 }
 
@@ -220,9 +203,6 @@ func (h *history) count(v visit, right bool) {
 // does not use up that of the wider ones as well.
 func (h *history) countWrong(v visit) {
 	now, narrowest := h.now(), len(v.networks)-1
-	if !h.isKnown(v) {
-		h.wrong.add(h.anywhere(v), now, 1<<20)
-	}
 	for _, counts := range []struct {
 		key       func(visit, int) uint64
 		base, cap int

@@ -52,11 +52,11 @@ func (c *recentCounts) add(key uint64, now time.Time, most int) int {
 	return n
 }
 
-// lower replaces the number of a count that is not zero by a lower one. The count
-// does not last longer for it.
-func (c *recentCounts) lower(key uint64, now time.Time, to func(n int) int) {
+// lower subtracts one from a count that is not zero. The count does not last
+// longer for it.
+func (c *recentCounts) lower(key uint64, now time.Time) {
 	if found := c.find(key, now); found.n > 0 {
-		c.put(key, recentCount{to(found.n), found.last})
+		c.put(key, recentCount{found.n - 1, found.last})
 	}
 }
 

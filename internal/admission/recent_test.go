@@ -10,9 +10,7 @@ func TestRecentCounts(t *testing.T) {
 	start := time.Unix(1_800_000_000, 0)
 	type do func(c *recentCounts)
 	add := func(after time.Duration) do { return func(c *recentCounts) { c.add(1, start.Add(after), 9) } }
-	lower := func(after time.Duration) do {
-		return func(c *recentCounts) { c.lower(1, start.Add(after), func(n int) int { return n - 1 }) }
-	}
+	lower := func(after time.Duration) do { return func(c *recentCounts) { c.lower(1, start.Add(after)) } }
 	remove := func(c *recentCounts) { c.delete(1) }
 	others := func(n int) do {
 		return func(c *recentCounts) {
