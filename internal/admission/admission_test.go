@@ -613,7 +613,7 @@ func TestKnownPairIsGuessed(t *testing.T) {
 		{"one, at the moment it may, and the user comes each minute", 1, 4*time.Second - time.Millisecond, time.Minute, 40},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			attack(t, cost10, heavy, func(m *machine) {
+			attack(t, cost10, alone, func(m *machine) {
 				m.login(home, "jane", true)
 				for range tt.guesses {
 					m.goes(func() { m.login(home, "jane", false); m.sleep(tt.every + time.Millisecond) })
@@ -770,10 +770,10 @@ func TestClass(t *testing.T) {
 	}
 }
 
-// TestBounded sends 300,000 usernames from as many networks, wrong and right,
+// TestBounded sends 100,000 usernames from as many networks, wrong and right,
 // and as many logins that come and go while no place is free.
 func TestBounded(t *testing.T) {
-	const many = 300_000
+	const many = 100_000
 	a := oneAtATime(1)
 	for i := range many {
 		a.history.count(visit{clientaddr.Networks(address(i)), strconv.Itoa(i)}, i%2 == 0)
