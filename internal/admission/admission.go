@@ -1,63 +1,40 @@
-// Package admission decides which login may spend processor time on its
-// password, and when.
+// Package admission decides which login may check its password, and when.
 //
-// A password check is expensive on purpose. Checks use all cores while fewer than
-// 20 other requests a second come, and otherwise all but one. Further logins wait,
-// up to maxWait.
+//  1. A check is expensive on purpose, so only as many run as there are cores, and
+//     one fewer while 20 or more other requests a second come.
+//  2. Further logins wait, up to 20 seconds and no more of them than can be checked
+//     in that time; the rest are refused.
+//  3. A login is known if its user logged in from its address within thirty days,
+//     and at most two wrong passwords for that user came from there since.
+//  4. It is a guesser's if ten wrong passwords came from its address within a
+//     quarter of an hour, or eight times as many from each wider network, where a
+//     right one makes up for a wrong one; otherwise it is a stranger's.
+//  5. Each of the three has a queue: the best goes first, but every fourth turn goes
+//     a queue further down.
+//  6. In each queue the networks take turns, and so do the addresses within them
+//     (/24 and /32 of IPv4; /32, /48 and /64 of IPv6): next is the one that has used
+//     the least processor time, and strangers go back a turn for each wrong password
+//     that came from their address lately.
+//  7. Guessers get half of the cores, and at an address of theirs the three newest
+//     logins take turns.
+//  8. While 1,000 or more other requests a second come, a guesser's place rests after
+//     a wrong password, for three times as long as the check took.
+//  9. After maxFailures wrong passwords in a row for one username from one address,
+//     or eight times as many from each wider network, that pair is refused for a
+//     second, and twice as long after each further one, up to a minute.
+//  10. A known pair waits instead, for up to five seconds, and then chance decides
+//     between its owner and those who guess.
 //
-// A login has a class. It is known if its user logged in from its address within
-// thirty days, and at most two wrong passwords for that user came from there
-// since. It is a guesser's if its address, or a network around it, sent too many
-// wrong passwords lately. Otherwise it is a stranger's.
-//
-// Each class has a queue. The best queue goes first, but every fourth turn goes a
-// queue further down. In each queue the networks take turns, and so do the addresses
-// within them (/24 and /32 of IPv4; /32, /48 and /64 of IPv6): next is the one that
-// has used the least processor time. A new one starts at what each of the others
-// could have used so far, so that nobody saves up turns; a stranger's starts later,
-// by a turn for each wrong password that came from that address lately. At a
-// guesser's address the three newest logins take turns.
-//
-// Guessers get half of the cores. While more than 1,000 other requests a second
-// come, a place in which a guesser's password was wrong then rests for three times
-// as long as its check took.
-//
-// After maxFailures wrong passwords in a row for one username from one address,
-// that pair is refused for a second, and twice as long after each further one, up
-// to a minute. A known pair waits instead, for up to five seconds; then chance
-// decides between its owner and those who guess. Eight times as many are allowed
-// for each wider network.
-//
-// What each attacker can do, on two cores with bcrypt at cost 10 (58 ms). At 12,
-// four times fewer tries are made. 17/s is 4/s beside many other requests.
-//
-//	attacker                           tries                 what others notice
-//	one address, one username          10, then 1 a minute   nothing
-//	one address, many usernames        17/s                  nothing; first logins from there share the
-//	                                                         17/s: beside 64 clients 1 in 40 gets 503,
-//	                                                         beside 50 tries a second 2 in 3
-//	a /24 or a /48; a /32 of IPv6      as one address after  the same, in that network
-//	                                   80; after 640
-//	many networks, many usernames      10 an address, then   first logins from elsewhere get 503 while
-//	                                   17/s in all; or 9 in  1,000 addresses have their first try, for
-//	                                   each 15 minutes       half a minute; then nothing
-//	many networks, one username        the same              the same
-//	a user's own address and username  15 a minute, and 10   of that user's logins from there 9 in 10
-//	                                   after each login of   are served beside one guesser, 1 in 20
-//	                                   that user             beside 64; others notice nothing
-//	a user with an account             as many wrong as      networks take turns with it: 0.2 s; first
-//	                                   right ones            logins from its own address wait 7 s
+// The guide says under "Under attack" what each attacker can do, and what others
+// notice of it.
 //
 // A password that the caller remembers to be right needs no check and no turn: see
-// Recall. What is compared with it counts as if it had been checked.
+// Recall.
 //
-// Someone who guesses from a user's own address can tell from the delay that this
-// user logged in from there. Nothing else tells which users exist.
-//
-// All that is kept is bounded, in 12 MB: logins that wait, by maxWaiting and by
-// what can be checked within maxWait; counts of wrong passwords and known pairs.
-// Only a check that was run is counted, and an account has at most 64 known pairs,
-// so pushing out somebody's takes thousands of checks or accounts.
+// All that is kept is bounded, in 12 MB beside the logins that wait: counts of wrong
+// passwords, and known pairs. Only a check that was run is counted, and an account
+// has at most 64 known pairs, so pushing out somebody else's takes thousands of
+// checks or accounts.
 //
 // On a single core there is no core to leave to others: there, the Go scheduler
 // interrupts a check every 10 ms and lets other requests run.
@@ -78,20 +55,19 @@ import (
 	"simple-oauth2/internal/clientaddr"
 )
 
-// maxWait is how long a login waits at most. The server allows 45 seconds for an
-// answer.
+// maxWait is how long a login may wait. The server allows 45 seconds for an answer.
 const maxWait = 20 * time.Second
 
 // Reason is why a login was refused.
 type Reason int
 
 const (
-	Guessing Reason = iota // too many wrong passwords for this username from this network
+	Guessing Reason = iota // too many wrong passwords for this username from this address or network
 	Busy                   // too many logins wait, or this one has waited too long
 )
 
-// Refused is the error of a login whose password was not looked at. RetryAfter
-// is when it is worth another try, in whole seconds and at least one.
+// Refused is the error of a login whose password was not checked. RetryAfter is when
+// to try again, in whole seconds and at least one.
 type Refused struct {
 	Reason     Reason
 	RetryAfter time.Duration
@@ -105,21 +81,21 @@ func (r *Refused) Error() string {
 	return "Too many logins are waiting"
 }
 
-// Admission lets logins in. Make one with New.
+// Admission gives logins their turn. Make one with New.
 type Admission struct {
-	history history
-	queue   queue
-	pace    pace // of refusals
-	delays  pace // of known pairs that are guessed at their address
+	history  history
+	queue    queue
+	refusals pace
+	guessed  pace // known pairs that wait because their password is guessed
 
 	Counts
 }
 
-// New returns an Admission for the cores that Go may use. It refuses a username at
-// an address after maxFailures wrong passwords in a row, or never if that is 0.
-// now is its clock.
+// New returns an Admission for the cores that Go may use, with now as its clock. It
+// refuses a username at an address after maxFailures wrong passwords in a row; 0 is
+// no limit.
 func New(maxFailures int, now func() time.Time) *Admission {
-	a := &Admission{history: newHistory(maxFailures, now), pace: pace{now: now}}
+	a := &Admission{history: newHistory(maxFailures, now), refusals: pace{now: now}}
 	a.queue.cores = runtime.GOMAXPROCS(0)
 	a.queue.now = now
 	a.Waits = newHistogram(.001, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10)
@@ -130,7 +106,9 @@ func New(maxFailures int, now func() time.Time) *Admission {
 // Flag adds the flag -max-failures, which is read into maxFailures.
 func Flag(flags *flag.FlagSet, maxFailures *int) {
 	*maxFailures = 10
-	flags.Func("max-failures", "wrong passwords in a row, for one username from one address, before it has to wait;\na `number`, 0 for no limit (default 10)", func(s string) (err error) {
+	const usage = "wrong passwords in a row, for one username from one address, before further tries are delayed;\n" +
+		"a `number`, 0 for no limit (default 10)"
+	flags.Func("max-failures", usage, func(s string) (err error) {
 		if *maxFailures, err = strconv.Atoi(s); err != nil || *maxFailures < 0 || *maxFailures > 1_000_000 {
 			return errors.New("it must be a whole number from 0 to 1000000")
 		}
@@ -138,9 +116,9 @@ func Flag(flags *flag.FlagSet, maxFailures *int) {
 	})
 }
 
-// Try runs check when the login's turn has come, and returns what it says of
-// the password. If the error is a *Refused, check was not run. A login whose ctx
-// ends leaves the queue.
+// Try runs check when the login's turn has come, and returns its result: whether the
+// password is right. If the error is a *Refused, check was not run. A login whose
+// ctx ends leaves the queue.
 func (a *Admission) Try(ctx context.Context, client netip.Addr, username string, check func() bool) (bool, error) {
 	came := time.Now()
 	right, err := a.try(ctx, visit{clientaddr.Networks(client), username}, func() bool {
@@ -151,11 +129,11 @@ func (a *Admission) Try(ctx context.Context, client netip.Addr, username string,
 	return right, err
 }
 
-// ended counts how a login ended, and holds a refusal back.
+// ended counts how a login ended, and delays a refusal if there are many.
 func (a *Admission) ended(ctx context.Context, right bool, err error) {
 	refused, _ := errors.AsType[*Refused](err)
 	switch {
-	case err != nil && context.Cause(ctx) == context.Canceled: // the client hung up, and was not refused by a server that stops
+	case err != nil && context.Cause(ctx) == context.Canceled: // the client hung up; a stop has another cause
 		a.Gone.Add(1)
 	case refused != nil && refused.Reason == Guessing:
 		a.Guessing.Add(1)
@@ -167,17 +145,18 @@ func (a *Admission) ended(ctx context.Context, right bool, err error) {
 		a.Wrong.Add(1)
 	}
 	if err != nil {
-		a.pace.hold(ctx)
+		a.refusals.hold(ctx)
 	}
 }
 
-// Recall is Try for a password that is compared with the right one, which the
-// caller remembers for that address: right says whether they are the same. It
-// takes no turn, as that costs nothing. The error is a *Refused while a password
-// may not be compared, and the client must then learn nothing of right.
+// Recall is Try for a password that the caller has compared with the right one,
+// which it remembers for that address: right says whether they are the same. It
+// takes no turn, since comparing costs nothing. If the error is a *Refused, the
+// client must not learn right.
 //
-// A wrong one counts as one that was checked. A right one clears no count. Here
-// the limit on wrong passwords is never more than 10, since no check slows them.
+// A wrong password counts as one that was checked. A right one clears no count, but
+// keeps its pair known. The limit on wrong passwords is at most 10 here, since no
+// check slows them down.
 func (a *Admission) Recall(ctx context.Context, client netip.Addr, username string, right bool) error {
 	v := visit{clientaddr.Networks(client), username}
 	err := a.patiently(ctx, v, a.history.recalls(), func(context.Context) error { return a.history.recall(v, right) })
@@ -187,7 +166,7 @@ func (a *Admission) Recall(ctx context.Context, client netip.Addr, username stri
 	return err
 }
 
-// try is Try without the pace.
+// try is Try without the counts.
 func (a *Admission) try(ctx context.Context, v visit, check func() bool) (right bool, err error) {
 	err = a.patiently(ctx, v, a.history.max, func(ctx context.Context) (err error) {
 		right, err = a.once(ctx, v, check)
@@ -196,10 +175,10 @@ func (a *Admission) try(ctx context.Context, v visit, check func() bool) (right 
 	return right, err
 }
 
-// patiently runs once. A known pair that is guessed at its own address, beyond the
-// limit, is not refused while it may wait: until a moment that chance picks from the
-// second after the next guess is due. So chance decides between the pair's owner
-// and those who guess, and not who is the first to ask.
+// patiently runs once. A known pair beyond the limit is not refused: it waits until
+// a random moment in the second after its next try is allowed. So chance decides
+// between the user and those who guess, and not who asks first
+// (TestKnownPairIsGuessed).
 func (a *Admission) patiently(ctx context.Context, v visit, limit int, once func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
@@ -207,7 +186,7 @@ func (a *Admission) patiently(ctx context.Context, v visit, limit int, once func
 		left, guessed := a.history.guessed(v, limit)
 		room := true
 		if wait := left + rand.N(time.Second); guessed && wait > 0 {
-			room = a.delays.wait(ctx, wait)
+			room = a.guessed.wait(ctx, wait)
 		}
 		if guessed && ctx.Err() != nil {
 			return refusal(max(left, 1))
@@ -220,6 +199,7 @@ func (a *Admission) patiently(ctx context.Context, v visit, limit int, once func
 	}
 }
 
+// once is try for a pair that has waited as long as it must.
 func (a *Admission) once(ctx context.Context, v visit, check func() bool) (bool, error) {
 	if err := a.history.refuse(v); err != nil {
 		return false, err
@@ -231,7 +211,7 @@ func (a *Admission) once(ctx context.Context, v visit, check func() bool) (bool,
 	var took time.Duration
 	right := false
 	defer func() { a.queue.leave(l, took, right) }()
-	// Others that waited beside this one may have been wrong in the meantime.
+	// Others that waited beside this one may have been wrong meanwhile: TestGuessesSideBySide.
 	if err := a.history.refuse(v); err != nil {
 		return false, err
 	}
@@ -243,7 +223,9 @@ func (a *Admission) once(ctx context.Context, v visit, check func() bool) (bool,
 	return right, nil
 }
 
-// enter waits for a place. A login that became a guesser's meanwhile waits again.
+// enter waits for a place. A login that became a guesser's meanwhile waits again, or
+// a burst would be served as if it came from strangers: TestNeighbours, 64 spin at
+// her address.
 func (a *Admission) enter(ctx context.Context, v visit) (*login, error) {
 	for {
 		c, wrong := a.history.class(v)
@@ -255,8 +237,8 @@ func (a *Admission) enter(ctx context.Context, v visit) (*login, error) {
 	}
 }
 
-// Notice is next, and lets the Admission know of the requests that are not
-// logins: those to another path than logins.
+// Notice returns next as a handler that counts the requests that are not logins:
+// those to another path than logins.
 func (a *Admission) Notice(next http.Handler, logins ...string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !slices.Contains(logins, r.URL.Path) {
@@ -266,7 +248,7 @@ func (a *Admission) Notice(next http.Handler, logins ...string) http.Handler {
 	})
 }
 
-// Load returns how many checks are running, and how many logins wait for theirs.
+// Load returns how many checks run, and how many logins wait for theirs.
 func (a *Admission) Load() (running, waiting int) {
 	a.queue.mu.Lock()
 	defer a.queue.mu.Unlock()

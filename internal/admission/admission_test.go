@@ -188,12 +188,12 @@ func TestTurns(t *testing.T) {
 			come: "a1@1.1.1.2 a2@1.1.1.2 b1@2.2.2.2 b2@2.2.2.2", starts: "a1 b1 a2 b2",
 		},
 		{
-			name: "of guessers the three newest by turns", wrong: "1.1.1.1", n: patience,
+			name: "of guessers the three newest by turns", wrong: "1.1.1.1", n: guesserAfter,
 			come:   "a1@1.1.1.1 a2@1.1.1.1 a3@1.1.1.1 a4@1.1.1.1 a5@1.1.1.1 a6@1.1.1.1",
 			starts: "a1 a4 a6 a3 a2 a5",
 		},
 		{
-			name: "a guesser after three strangers", wrong: "1.1.1.1", n: patience,
+			name: "a guesser after three strangers", wrong: "1.1.1.1", n: guesserAfter,
 			come:   "g@1.1.1.1 g@1.1.1.1 g@1.1.1.1" + strings.Repeat(" s@2.2.2.2", 9),
 			starts: "g s s s g s s s g s s s",
 		},
@@ -282,7 +282,7 @@ func TestPlaces(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := newLogins(New(0, time.Now))
 				l.a.queue.cores = tt.cores
-				for range patience {
+				for range guesserAfter {
 					l.a.history.count(visit{clientaddr.Networks(guesser), "other"}, false)
 				}
 				handler := l.a.Notice(http.NotFoundHandler(), "/token")
@@ -363,7 +363,7 @@ func TestRest(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				a := New(0, time.Now)
 				a.queue.cores = 2
-				for range 2 * patience {
+				for range 2 * guesserAfter {
 					a.history.count(visit{clientaddr.Networks(address(1)), "other"}, false)
 				}
 				ctx, hangUp := context.WithCancel(t.Context())
@@ -433,7 +433,7 @@ func TestRoom(t *testing.T) {
 			l.come(context.Background(), "other", "2.2.2.2")
 		}, 200, "other"},
 		{"the oldest of a guesser", 100 * time.Millisecond, func(l *logins) {
-			for range patience {
+			for range guesserAfter {
 				l.a.history.count(visit{clientaddr.Networks(address(0)), "other"}, false)
 			}
 			l.crowd(201, 1)

@@ -9,18 +9,19 @@ import (
 )
 
 const (
-	maxCounts      = 1 << 16             // counts of wrong passwords that are surely kept
-	maxKnown       = 1 << 15             // known pairs that are surely kept
+	maxCounts      = 1 << 16             // counts of wrong passwords; at least so many are kept
+	maxKnown       = 1 << 15             // known pairs; at least so many are kept
 	homes          = 64                  // known pairs of one username
 	forgetAfter    = 15 * time.Minute    // without a wrong password
 	knownFor       = 30 * 24 * time.Hour // after the last right password
 	longestRefusal = time.Minute
 	longestKnown   = 4 * time.Second // for a known pair
-	typos          = 2               // wrong passwords in a row that leave a known pair its class
-	patience       = 10              // wrong passwords from an address before it is a guesser's
+	typos          = 2               // wrong passwords in a row after which a pair is still known
+	guesserAfter   = 10              // wrong passwords from an address
+	maxRecalls     = 10              // wrong passwords in a row that are compared with a remembered one
 )
 
-// A visit is a username and the networks of the client who sends it, the widest
+// visit is a username, and the networks of the client that sends it, the widest
 // first.
 type visit struct {
 	networks []netip.Prefix
@@ -39,13 +40,16 @@ type history struct {
 }
 
 func newHistory(max int, now func() time.Time) history {
-	return history{max: max, now: now, seed: maphash.MakeSeed(),
-		wrong: recentCounts{size: maxCounts, lasts: forgetAfter}, known: recentCounts{size: maxKnown, lasts: knownFor}}
+	return history{
+		max: max, now: now, seed: maphash.MakeSeed(),
+		wrong: recentCounts{size: maxCounts, lasts: forgetAfter},
+		known: recentCounts{size: maxKnown, lasts: knownFor},
+	}
 }
 
 // key stands for a username at a network, or a network with any username. It is a
-// hash, since a username may be long, and a seeded one, so that nobody can find two
-// that share a count.
+// hash, since a username may be long, and seeded, so that nobody can find two
+// usernames that share a count.
 func (h *history) key(network netip.Prefix, username string, anyUsername bool) uint64 {
 	type key struct {
 		network     netip.Prefix
@@ -58,9 +62,9 @@ func (h *history) key(network netip.Prefix, username string, anyUsername bool) u
 func (h *history) pair(v visit, level int) uint64    { return h.key(v.networks[level], v.username, false) }
 func (h *history) network(v visit, level int) uint64 { return h.key(v.networks[level], "", true) }
 
-// home returns where a known pair is remembered, and as what number. Each
-// username has a fixed number of places, so that an account that logs in from
-// ever new addresses pushes out no other's.
+// home returns the key under which a known pair is kept, and the number that stands
+// for it there. A username has 64 such keys, so an account that logs in from ever
+// new addresses pushes out its own pairs and nobody else's: TestManyHomes.
 func (h *history) home(v visit) (key uint64, number int) {
 	type place struct {
 		username string
@@ -70,20 +74,21 @@ func (h *history) home(v visit) (key uint64, number int) {
 	return maphash.Comparable(h.seed, place{v.username, pair % homes}), int(pair | 1)
 }
 
-// knows says whether the user logged in from there before.
+// knows reports whether the user logged in from there lately.
 func (h *history) knows(v visit) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.isKnown(v)
+	return h.knowsLocked(v)
 }
 
-// isKnown is knows for a caller that holds mu.
-func (h *history) isKnown(v visit) bool {
+// knowsLocked is knows for a caller that holds mu.
+func (h *history) knowsLocked(v visit) bool {
 	key, number := h.home(v)
 	return h.known.find(key, h.now()).n == number
 }
 
-// allowed is base for an address, and eight times as many for each wider network.
+// allowed returns base for an address, and eight times as many for each wider
+// network: TestNetworksOfGuessers.
 func allowed(base int, v visit, level int) int { return base << (3 * (len(v.networks) - 1 - level)) }
 
 // refuse returns a *Refused while the pair has to wait.
@@ -94,9 +99,9 @@ func (h *history) refuse(v visit) error {
 	return refusal(left)
 }
 
-// recall is refuse for a password that is compared with one that is remembered,
-// and takes it into account. A right one keeps its pair known, but makes up for no
-// wrong one: a client sends it as often as it likes.
+// recall is refuse for a password that is compared with a remembered one, and counts
+// it. A right one keeps its pair known but clears no count, since a client sends it
+// as often as it likes.
 func (h *history) recall(v visit, right bool) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -111,29 +116,28 @@ func (h *history) recall(v visit, right bool) error {
 	return refusal(left)
 }
 
-// recalls is how many wrong passwords in a row may be compared with one that is
-// remembered: no check slows them, so there must be a limit.
-func (h *history) recalls() int { return min(cmp.Or(h.max, patience), patience) }
+// recalls returns how many wrong passwords in a row may be compared with a
+// remembered one. No check slows them down, so there is always a limit.
+func (h *history) recalls() int { return min(cmp.Or(h.max, maxRecalls), maxRecalls) }
 
-// guessed says whether a known pair sent as many wrong passwords as it may, and
-// how long it has to wait, as left does.
+// guessed reports whether the pair is known and has reached the limit, and how long
+// it has to wait, as left does.
 func (h *history) guessed(v visit, limit int) (left time.Duration, guessed bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	left, over := h.left(v, limit)
-	return left, over && h.isKnown(v)
+	return left, over && h.knowsLocked(v)
 }
 
-// left returns how long a pair has to wait, less than 0 if it had to and need not any
-// more, and whether it sent as many wrong passwords in a row as it may; a limit of
-// 0 is any number. Those that others sent from its
-// wider networks do not count for a known pair. The caller must hold mu.
+// left returns how long a pair still has to wait, negative if that time is over, and
+// whether it has reached the limit on wrong passwords in a row; 0 is no limit. For a
+// known pair, those from the wider networks do not count. The caller must hold mu.
 func (h *history) left(v visit, limit int) (left time.Duration, over bool) {
 	if limit == 0 {
 		return 0, false
 	}
 	widest, longest := 0, longestRefusal
-	if h.isKnown(v) {
+	if h.knowsLocked(v) {
 		widest, longest = len(v.networks)-1, longestKnown
 	}
 	for level := widest; level < len(v.networks); level++ {
@@ -150,7 +154,7 @@ func (h *history) left(v visit, limit int) (left time.Duration, over bool) {
 	return left, over
 }
 
-// refusal returns a *Refused if something is left to wait, in whole seconds.
+// refusal returns a *Refused if a time is left to wait, rounded up to seconds.
 func refusal(left time.Duration) error {
 	if left <= 0 {
 		return nil
@@ -158,18 +162,19 @@ func refusal(left time.Duration) error {
 	return &Refused{Guessing, (left + time.Second - 1).Truncate(time.Second)}
 }
 
-// class returns the login's class.
+// class returns the login's class, and how many wrong passwords came from its address
+// lately.
 func (h *history) class(v visit) (c class, wrong int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	c = stranger
-	for level := range v.networks {
+	for level := range v.networks { // the address is the last
 		wrong = h.wrong.find(h.network(v, level), h.now()).n
-		if wrong >= allowed(patience, v, level) {
+		if wrong >= allowed(guesserAfter, v, level) {
 			c = guesser
 		}
 	}
-	if h.isKnown(v) && h.wrong.find(h.pair(v, len(v.networks)-1), h.now()).n <= typos {
+	if h.knowsLocked(v) && h.wrong.find(h.pair(v, len(v.networks)-1), h.now()).n <= typos {
 		c = known
 	}
 	return c, wrong
@@ -181,9 +186,9 @@ func (h *history) know(v visit) {
 	h.known.put(key, recentCount{n: number, last: h.now()})
 }
 
-// count takes a right or wrong password into account. A right one makes up for a
-// wrong one of its networks, since an office has typos; so a network's count goes
-// no further than twice its limit.
+// count counts a right or wrong password. A right one clears its pair, and makes up
+// for one wrong password of its networks, since an office has typos: TestNeighbours,
+// a user with an account.
 func (h *history) count(v visit, right bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -199,18 +204,20 @@ func (h *history) count(v visit, right bool) {
 	}
 }
 
-// countWrong takes a wrong password into account. A network that is over its limit
-// does not use up that of the wider ones as well.
+// countWrong counts a wrong password. A network's count ends at twice its limit, so
+// that right passwords can make up for it.
 func (h *history) countWrong(v visit) {
-	now, narrowest := h.now(), len(v.networks)-1
-	for _, counts := range []struct {
-		key       func(visit, int) uint64
-		base, cap int
-	}{{h.pair, h.max, 1 << 20}, {h.network, patience, 2 * patience}} {
-		for level := narrowest; level >= 0; level-- {
-			if h.wrong.add(counts.key(v, level), now, allowed(counts.cap, v, level)) > allowed(counts.base, v, level) {
-				break
-			}
+	h.countUp(v, h.pair, h.max, 1<<20)
+	h.countUp(v, h.network, guesserAfter, 2*guesserAfter)
+}
+
+// countUp counts one more up to most, from the address to the widest network. What is
+// over the limit does not count for the wider ones: TestNeighbours, 64 spin in her
+// /24.
+func (h *history) countUp(v visit, key func(visit, int) uint64, limit, most int) {
+	for level := len(v.networks) - 1; level >= 0; level-- {
+		if h.wrong.add(key(v, level), h.now(), allowed(most, v, level)) > allowed(limit, v, level) {
+			return
 		}
 	}
 }
