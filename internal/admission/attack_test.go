@@ -174,7 +174,7 @@ const (
 	cost12 = 232 * time.Millisecond
 )
 
-// Attacks.
+// spin64 is 64 clients who guess as fast as they are answered.
 func spin64(from func(int) netip.Addr) func(m *machine) { return func(m *machine) { m.spin(64, from) } }
 
 func bots(clients int, from func(int) netip.Addr, username string) func(m *machine) {
