@@ -2,6 +2,7 @@ package serving
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"slices"
@@ -90,8 +91,18 @@ func TestBounded(t *testing.T) {
 	}
 }
 
+// wantsEOF wants the other end of a connection to have been closed.
+func wantsEOF(t *testing.T, c net.Conn) {
+	t.Helper()
+	c.SetReadDeadline(time.Now().Add(time.Second))
+	if n, err := c.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("read %d bytes, %v, want EOF", n, err)
+	}
+}
+
 // TestShare has an address whose connections all have requests: it leaves an
-// eighth of the places to others, whose connections stay.
+// eighth of the places to others, whose connections stay. One too many is closed,
+// and one that ends makes room for one.
 func TestShare(t *testing.T) {
 	for _, tt := range []struct {
 		name, prefix string // of the addresses of the flood
@@ -110,29 +121,41 @@ func TestShare(t *testing.T) {
 						accepted <- c
 					}
 				}()
-				open := func(addr string) {
-					here, there := net.Pipe()
-					t.Cleanup(func() { here.Close() })
+				open := func(addr string) (client net.Conn) {
+					client, there := net.Pipe()
+					t.Cleanup(func() { client.Close() })
 					conns.conns <- from{there, addr}
 					synctest.Wait()
+					return client
 				}
 				open("192.0.2.2")
 				honest := <-accepted
 				state(honest, http.StateActive)
 				state(honest, http.StateIdle)
-				for i := range 30 {
-					addr := tt.prefix
-					if strings.Contains(addr, "%d") {
-						addr = fmt.Sprintf(addr, i)
+				var last net.Conn // of the flood, as it sees it
+				var busy []net.Conn
+				flood := func(n int) {
+					t.Helper()
+					for i := range n {
+						addr := tt.prefix
+						if strings.Contains(addr, "%d") {
+							addr = fmt.Sprintf(addr, i)
+						}
+						last = open(addr)
+						for len(accepted) > 0 {
+							c := <-accepted
+							state(c, http.StateActive)
+							busy = append(busy, c)
+						}
 					}
-					open(addr)
-					for len(accepted) > 0 {
-						state(<-accepted, http.StateActive)
+					if has := len(b.open) - 1; !b.open[honest.(*conn)] || has != 14 {
+						t.Errorf("the flood has %d connections, and the other one is open: %v", has, b.open[honest.(*conn)])
 					}
 				}
-				if flood := len(b.open) - 1; !b.open[honest.(*conn)] || flood != 14 {
-					t.Errorf("the flood has %d connections, and the other one is open: %v", flood, b.open[honest.(*conn)])
-				}
+				flood(30)
+				wantsEOF(t, last)
+				busy[0].Close()
+				flood(3)
 				open("192.0.2.3")
 				if len(accepted) != 1 {
 					t.Error("another address is kept out")
@@ -213,13 +236,14 @@ func TestBoundedClose(t *testing.T) {
 			_, err := b.Accept()
 			failed <- err
 		}()
-		_, there := net.Pipe()
+		client, there := net.Pipe()
 		conns.conns <- there
 		synctest.Wait()
 		b.Close()
 		if err := <-failed; err != net.ErrClosed {
 			t.Errorf("error %v", err)
 		}
+		wantsEOF(t, client)
 	})
 }
 
