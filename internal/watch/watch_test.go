@@ -259,6 +259,49 @@ func TestSIGHUPTellsAgain(t *testing.T) {
 	})
 }
 
+// TestLoaded wants the time of the last good load of each set.
+func TestLoaded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var broken error // what users fail with
+		files := watch.New(slog.New(slog.DiscardHandler))
+		begin := time.Now()
+		for what, load := range map[string]func() error{
+			"users":       func() error { return broken },
+			"certificate": func() error { return nil },
+		} {
+			if err := files.Add(what, load); err != nil {
+				t.Fatal(err)
+			}
+		}
+		hangup := make(chan os.Signal)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go files.Run(ctx, hangup)
+		for _, tt := range []struct {
+			name               string
+			broken             error
+			users, certificate time.Duration // since the begin
+		}{
+			{name: "both", users: time.Minute, certificate: time.Minute},
+			{name: "one failed", broken: errors.New("no hash"), users: time.Minute, certificate: 2 * time.Minute},
+			{name: "both again", users: 3 * time.Minute, certificate: 3 * time.Minute},
+		} {
+			time.Sleep(time.Minute)
+			broken = tt.broken
+			hangup <- os.Interrupt
+			synctest.Wait()
+			for what, want := range map[string]time.Duration{"users": tt.users, "certificate": tt.certificate} {
+				if got := files.Loaded(what).Sub(begin); got != want {
+					t.Errorf("%s: %s were loaded after %v, want %v", tt.name, what, got, want)
+				}
+			}
+		}
+		if got := files.Loaded("pages"); !got.IsZero() {
+			t.Errorf("what there is not was loaded at %v", got)
+		}
+	})
+}
+
 // TestLacks breaks one file and then another, and mends them.
 func TestLacks(t *testing.T) {
 	const users = "users could not be loaded again, keeping the previous version"
