@@ -129,6 +129,47 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// TestFullDisk has no room for another line. There may be room for a shorter file.
+func TestFullDisk(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		deleted bool // a token, which leaves lines that a shorter file does not have
+		tidy    bool
+		lacks   string
+		tries   int // to write a shorter file
+	}{
+		{name: "history", deleted: true, tidy: true, tries: 1},
+		{name: "history, a moment later", deleted: true, lacks: cannotWrite},
+		{name: "no history", tidy: true, lacks: cannotWrite},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s, _ := open(t, filepath.Join(folder(t), "tokens"))
+			stays := put(t, s)
+			if tt.deleted {
+				del(t, s, put(t, s))
+			}
+			s.file = &faults{file: s.file, write: func() error { return syscall.ENOSPC }}
+			opener, tries := s.open, 0
+			s.open = func(name string, flag int) (file, error) {
+				tries++
+				return opener(name, flag)
+			}
+			if err := s.Put(t.Context(), newKey(), newRecord(time.Hour)); !errors.Is(err, tokens.ErrUnavailable) {
+				t.Errorf("put: %v", err)
+			}
+			s.tend(tt.tidy)
+			lacks(t, s, tt.lacks)
+			if tries != tt.tries {
+				t.Errorf("%d tries of a shorter file, want %d", tries, tt.tries)
+			}
+			wants(t, s, stays, true)
+			if tt.lacks == "" {
+				put(t, s)
+			}
+		})
+	}
+}
+
 // age adds so many lines of history that the file is worth a rewrite. It does
 // nothing if no line can be added.
 func age(t *testing.T, s *Store) {
@@ -568,12 +609,13 @@ func TestSlowDisk(t *testing.T) {
 		synctest.Wait()
 		for range 3 {
 			clients.Go(func() {
-				if err := s.Put(t.Context(), second, newRecord(time.Hour)); !errors.Is(err, tokens.ErrUnavailable) || time.Since(began) != patience {
-					t.Errorf("one that waits: %v after %v", err, time.Since(began))
+				err := s.Put(t.Context(), second, newRecord(time.Hour))
+				if took := time.Since(began); !errors.Is(err, tokens.ErrUnavailable) || took != 4*time.Second {
+					t.Errorf("one that waits: %v after %v", err, took)
 				}
 			})
 		}
-		time.Sleep(patience + 1)
+		time.Sleep(4*time.Second + 1)
 		synctest.Wait()
 		lacks(t, s, cannotWrite)
 		clients.Wait()

@@ -535,9 +535,9 @@ func TestRewrite(t *testing.T) {
 func TestRunTidies(t *testing.T) {
 	dir := folder(t)
 	synctest.Test(t, func(t *testing.T) {
-		s, _ := open(t, filepath.Join(dir, "tokens"))
+		s, log := open(t, filepath.Join(dir, "tokens"))
 		var batch []entry
-		for i := range 4 * slack {
+		for i := range 4000 {
 			lifetime := time.Minute
 			if i%4 == 0 {
 				lifetime = time.Hour
@@ -554,10 +554,10 @@ func TestRunTidies(t *testing.T) {
 			wait  time.Duration
 			lines int
 		}{
-			{55 * time.Second, 4*slack + 1},
-			{20 * time.Second, slack + 1},
-			{10 * time.Minute, slack + 1},
-			{time.Hour, slack + 1}, // not worth it
+			{55 * time.Second, 4001},
+			{20 * time.Second, 1001},
+			{10 * time.Minute, 1001},
+			{time.Hour, 1001}, // not worth it
 		} {
 			time.Sleep(tt.wait)
 			synctest.Wait()
@@ -570,6 +570,9 @@ func TestRunTidies(t *testing.T) {
 		}
 		stop()
 		<-done
+		if text := log.String(); strings.Contains(text, "level=WARN") || strings.Contains(text, "level=ERROR") {
+			t.Errorf("a healthy store logs:\n%s", text)
+		}
 		s.memory.Retain(func(tokens.Key) bool { t.Error("the memory still has a token that expired"); return false })
 	})
 }
