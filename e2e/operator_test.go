@@ -86,6 +86,17 @@ func TestVersion(t *testing.T) {
 	}
 }
 
+// TestHelp wants -h to begin with the commands, and to say that each flag has a
+// variable.
+func TestHelp(t *testing.T) {
+	out, err := exec.Command(program, "-h").CombinedOutput()
+	const begins = "usage: simple-oauth2 [flags] | hash [-cost N] | healthcheck [flags] | -version\n" +
+		"Each flag can also be set in the environment: OAUTH2_TOKEN_TTL for -token-ttl. The flag wins.\n"
+	if err != nil || !strings.HasPrefix(string(out), begins) {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // TestEnd has the program end by an error: one of the log's lines, if there is a
 // log by then, and else a plain line.
 func TestEnd(t *testing.T) {
