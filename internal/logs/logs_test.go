@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"os"
+	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
@@ -175,5 +177,27 @@ func TestTell(t *testing.T) {
 		if got := log.String(); !strings.HasSuffix(got, tt.log) || (got == "") != (tt.log == "") || stderr.String() != tt.stderr {
 			t.Errorf("%s: log %q, stderr %q; want %q, %q", tt.name, got, &stderr, tt.log, tt.stderr)
 		}
+	}
+}
+
+// TestExit exits in a process of its own, which must fail, so that whoever started
+// it sees that.
+func TestExit(t *testing.T) {
+	if os.Getenv("LOGS_TEST_EXIT") != "" {
+		Exit(errors.New("no file"))
+		return
+	}
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := exec.Command(program, "-test.run=^TestExit$")
+	command.Env = append(os.Environ(), "LOGS_TEST_EXIT=1")
+	var stderr strings.Builder
+	command.Stderr = &stderr
+	err = command.Run()
+	failed, ok := errors.AsType[*exec.ExitError](err)
+	if !ok || failed.ExitCode() != 1 || stderr.String() != "simple-oauth2: no file\n" {
+		t.Errorf("%v, and on stderr %q", err, &stderr)
 	}
 }

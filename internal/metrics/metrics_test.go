@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -22,14 +23,21 @@ import (
 	"simple-oauth2/internal/tokens"
 )
 
-// scrape returns the values of m, by sample.
+// scrape returns the values of m, by sample. Each sample must stand below the HELP
+// and the TYPE of its name.
 func scrape(t *testing.T, m *Metrics) map[string]string {
 	t.Helper()
 	var out strings.Builder
 	m.writeTo(&out)
 	samples := make(map[string]string)
+	helps, types := make(map[string]bool), make(map[string]string)
 	for line := range strings.Lines(out.String()) {
-		if strings.HasPrefix(line, "#") {
+		if help := helpLine.FindStringSubmatch(line); help != nil && !helps[help[1]] {
+			helps[help[1]] = true
+			continue
+		}
+		if kind := typeLine.FindStringSubmatch(line); kind != nil && types[kind[1]] == "" {
+			types[kind[1]] = kind[2]
 			continue
 		}
 		i := strings.LastIndex(line, " ")
@@ -37,9 +45,25 @@ func scrape(t *testing.T, m *Metrics) map[string]string {
 			t.Errorf("%s is there twice", line[:i])
 		}
 		samples[line[:i]] = strings.TrimSpace(line[i:])
+		name, _, _ := strings.Cut(line[:i], "{")
+		kind := "gauge"
+		if family := partOfHistogram.ReplaceAllString(name, ""); family != name {
+			name, kind = family, "histogram"
+		} else if strings.HasSuffix(name, "_total") {
+			kind = "counter"
+		}
+		if !helps[name] || types[name] != kind {
+			t.Errorf("%s has a HELP: %v, and the TYPE %q, want %s", name, helps[name], types[name], kind)
+		}
 	}
 	return samples
 }
+
+var (
+	helpLine        = regexp.MustCompile(`^# HELP (\w+) [A-Z1].*\.\n$`)
+	typeLine        = regexp.MustCompile(`^# TYPE (\w+) (counter|gauge|histogram)\n$`)
+	partOfHistogram = regexp.MustCompile(`_(bucket|sum|count)$`)
+)
 
 func wants(t *testing.T, m *Metrics, want map[string]string) {
 	t.Helper()
