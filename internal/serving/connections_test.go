@@ -1,12 +1,15 @@
 package serving
 
 import (
+	"bufio"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -164,6 +167,35 @@ func TestShare(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestServeBounded serves one connection at a time. A request that is being
+// answered keeps its connection from a newer one.
+func TestServeBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(slog.New(slog.DiscardHandler))
+		s.most = 1
+		conns := newPipes()
+		s.listener = conns
+		go s.Serve(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { time.Sleep(time.Second) }))
+		defer s.Close()
+		var clients sync.WaitGroup
+		for i := range 2 {
+			client, there := net.Pipe()
+			conns.conns <- from{there, fmt.Sprintf("192.0.2.%d", i)}
+			clients.Go(func() {
+				io.WriteString(client, "GET / HTTP/1.0\r\n\r\n")
+				answer, err := http.ReadResponse(bufio.NewReader(client), nil)
+				if err != nil {
+					t.Errorf("request %d: %v", i, err)
+				} else if answer.StatusCode != http.StatusOK {
+					t.Errorf("request %d: %s", i, answer.Status)
+				}
+			})
+			synctest.Wait()
+		}
+		clients.Wait()
+	})
 }
 
 // TestProxyBesideStrangers fills all places from more addresses than there are,
