@@ -523,6 +523,7 @@ func TestNew(t *testing.T) {
 	defer other.Close()
 	nothing := httptest.NewServer(http.NotFoundHandler())
 	defer nothing.Close()
+	secured := strings.Replace(other.URL, "http", "https", 1)
 	const form = " is not of the form http://host:2379"
 	for _, tt := range []struct {
 		name   string
@@ -545,7 +546,8 @@ func TestNew(t *testing.T) {
 		{"a page", Config{Endpoints: page.URL}, "-etcd " + page.URL + ": invalid character '<'"},
 		{"another service", Config{Endpoints: other.URL}, "-etcd " + other.URL + ": HTTP status 200, is this etcd?"},
 		{"nothing there", Config{Endpoints: "http://127.0.0.1:1," + nothing.URL}, "-etcd " + nothing.URL + ": HTTP status 404, is this etcd?"},
-		{"TLS where there is none", Config{Endpoints: strings.Replace(other.URL, "http", "https", 1)}, "-etcd https"},
+		{"TLS where there is none", Config{Endpoints: secured},
+			"-etcd " + secured + `: Post "` + secured + `/v3/kv/range": http: server gave HTTP response to HTTPS client`},
 		{"nobody there yet", Config{Endpoints: "http://127.0.0.1:1"}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -407,23 +407,25 @@ func TestWithoutQuorum(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name  string
-		after string // from which path on etcd hangs
-		most  int64  // requests for a lease
+		hangs string        // the path of the calls that are not answered
+		slow  time.Duration // how long each other call takes
+		lost  error         // why etcd is known to be lost
+		most  int64         // calls that hang at a time; 0 for any number
 		limit time.Duration
 	}{
-		{"for a lease", "/v3/lease/grant", 1, patience},
-		{"for a put", "/v3/kv/txn", 0, patience},
-		{"for a put, when it is known to be lost", "/v3/kv/txn", 0, patience / 2},
-		{"for a put, after a lease that took its time", "/v3/kv/txn", 0, patience},
+		{name: "for a lease", hangs: "/v3/lease/grant", most: 1, limit: 3500 * time.Millisecond},
+		{name: "for a put", hangs: "/v3/kv/txn", limit: 3500 * time.Millisecond},
+		{name: "for a put, when it is known to be lost", hangs: "/v3/kv/txn", lost: errors.New("no endpoint answers"),
+			limit: 1750 * time.Millisecond},
+		{name: "for a put, after a lease that took its time", hangs: "/v3/kv/txn", slow: time.Second,
+			limit: 3500 * time.Millisecond},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var open, most atomic.Int64
 				s := bare(func(r *http.Request, body string) (*http.Response, error) {
-					if r.URL.Path != tt.after {
-						if strings.HasSuffix(tt.name, "time") {
-							time.Sleep(time.Second) // for the read before the lease, and again for the lease
-						}
+					if r.URL.Path != tt.hangs {
+						time.Sleep(tt.slow) // for the read before the lease, and again for the lease
 						return answers(`{"ID":"7"}`)
 					}
 					if n := open.Add(1); n > most.Load() {
@@ -432,9 +434,7 @@ func TestWithoutQuorum(t *testing.T) {
 					defer open.Add(-1)
 					return hangs(r)
 				})
-				if tt.limit != patience {
-					s.lost = errors.New("no endpoint answers")
-				}
+				s.lost = tt.lost
 				began := time.Now()
 				var clients sync.WaitGroup
 				for i := range 1000 {
@@ -477,10 +477,11 @@ func TestSlowPut(t *testing.T) {
 		took time.Duration
 		err  error
 	}{
-		{name: "in time", took: patience - 1},
-		{name: "too late", took: patience + 1, err: tokens.ErrUnavailable},
-		{name: "in time, when etcd is known to be lost", lost: io.EOF, took: patience/2 - 1},
-		{name: "too late, when etcd is known to be lost", lost: io.EOF, took: patience/2 + 1, err: tokens.ErrUnavailable},
+		{name: "in time", took: 3499 * time.Millisecond},
+		{name: "too late", took: 3501 * time.Millisecond, err: tokens.ErrUnavailable},
+		{name: "in time, when etcd is known to be lost", lost: io.EOF, took: 1749 * time.Millisecond},
+		{name: "too late, when etcd is known to be lost", lost: io.EOF, took: 1751 * time.Millisecond,
+			err: tokens.ErrUnavailable},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
