@@ -1,6 +1,7 @@
 package usersfile_test
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"os"
@@ -108,9 +109,8 @@ func TestHashOnTerminal(t *testing.T) {
 				t.Error("the terminal is not as it was")
 			}
 			program.WriteString("end\n") // what it has shown so far stands before
-			var shown [256]byte
-			if n, _ := person.Read(shown[:]); string(shown[:n]) != "end\r\n" {
-				t.Errorf("the terminal has shown %q", shown[:n])
+			if shown, err := bufio.NewReader(person).ReadString('\n'); shown != "end\r\n" {
+				t.Errorf("the terminal has shown %q, %v", shown, err)
 			}
 		})
 	}

@@ -512,7 +512,7 @@ func TestNew(t *testing.T) {
 	if err := os.WriteFile(garbage, []byte("garbage"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	empty, line := filepath.Join(dir, "empty"), filepath.Join(dir, "line")
+	empty, line, missing := filepath.Join(dir, "empty"), filepath.Join(dir, "line"), filepath.Join(dir, "missing")
 	if err := errors.Join(os.WriteFile(empty, nil, 0o600), os.WriteFile(line, []byte("\r\n"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
@@ -535,7 +535,8 @@ func TestNew(t *testing.T) {
 		{"second malformed", Config{Endpoints: "http://a:2379, ftp://b"}, "-etcd: endpoint 2" + form},
 		{"a password in the URL", Config{Endpoints: "http://user:hunter2@a:2379"}, "-etcd: endpoint 1" + form},
 		{"a path", Config{Endpoints: "http://a:2379/v3"}, "-etcd: endpoint 1" + form},
-		{"authority missing", Config{Endpoints: "https://a", CA: "/nonexistent"}, "-etcd-ca: open /nonexistent: no such file or directory"},
+		{"authority missing", Config{Endpoints: "https://a", CA: missing},
+			"-etcd-ca: open " + missing + ": no such file or directory"},
 		{"authority garbage", Config{Endpoints: "https://a", CA: garbage}, "-etcd-ca: no certificate in " + garbage},
 		{"certificate garbage", Config{Endpoints: "https://a", Cert: cert, Key: garbage}, "-etcd-cert " + cert + " and -etcd-key " + garbage + ": tls: "},
 		{"authority half written", Config{Endpoints: "https://a", CA: half}, "-etcd-ca: " + half + ": a PEM block has no end"},
