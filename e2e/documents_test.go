@@ -17,14 +17,18 @@ import (
 	"time"
 )
 
-// documents are the README and the guides.
+// documents are the README, the guides, and what a contributor reads.
 func documents(t *testing.T) []string {
 	t.Helper()
-	guides, err := filepath.Glob("../guide/*.md")
-	if err != nil {
-		t.Fatal(err)
+	all := []string{"../README.md"}
+	for _, pattern := range []string{"../guide/*.md", "../.github/*.md"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil || len(found) == 0 {
+			t.Fatalf("%s: %v", pattern, err)
+		}
+		all = append(all, found...)
 	}
-	return append([]string{"../README.md"}, guides...)
+	return all
 }
 
 // block is a fenced block of a document. A comment before it says what the test
@@ -70,7 +74,7 @@ func blocksOf(document string) (found []block) {
 	return found
 }
 
-// TestDocuments follows the README and the guides.
+// TestDocuments follows the documents.
 func TestDocuments(t *testing.T) {
 	for _, name := range documents(t) {
 		t.Run(filepath.Base(name), func(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 )
 
 // TestAddAnEndpoint adds GET /users/me/items of FastAPI's tutorial to a copy of
-// the service, step by step, as the README says. After each step but the last, the
+// the service, step by step, as CONTRIBUTING.md says. After each step but the last, the
 // service's own tests must name the file and the line to write next.
 func TestAddAnEndpoint(t *testing.T) {
 	copied := t.TempDir()
