@@ -24,6 +24,7 @@ import (
 var program string
 
 func TestMain(m *testing.M) {
+	onlyOurs()
 	dir, err := os.MkdirTemp("", "e2e")
 	if err != nil {
 		panic(err)
@@ -38,6 +39,19 @@ func TestMain(m *testing.M) {
 	code := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(code)
+}
+
+// onlyOurs removes from the environment what the service would take for settings,
+// and lets no proxy come between the tests and this machine.
+func onlyOurs() {
+	for _, variable := range os.Environ() {
+		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "OAUTH2_") {
+			os.Unsetenv(name)
+		}
+	}
+	for _, name := range []string{"NO_PROXY", "no_proxy"} {
+		os.Setenv(name, "localhost,127.0.0.1,::1,"+os.Getenv(name))
+	}
 }
 
 var listening = regexp.MustCompile(`msg=listening addr=(\S+)`)
