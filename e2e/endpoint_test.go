@@ -14,22 +14,7 @@ import (
 // service's own tests must name the file and the line to write next.
 func TestAddAnEndpoint(t *testing.T) {
 	copied := t.TempDir()
-	list := exec.Command("git", "ls-files", "--", ":!e2e", ":!bench")
-	list.Dir = ".."
-	files, err := list.Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range strings.Fields(string(files)) {
-		text, err := os.ReadFile(filepath.Join("..", name))
-		if err != nil {
-			continue // deleted, but the deletion is not committed
-		}
-		os.MkdirAll(filepath.Join(copied, filepath.Dir(name)), 0o755)
-		if err := os.WriteFile(filepath.Join(copied, name), text, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+	copyTracked(t, copied, ":!e2e", ":!bench")
 	edit := func(name, before, after string) {
 		t.Helper()
 		path := filepath.Join(copied, name)

@@ -76,16 +76,6 @@ func TestHashOnTerminal(t *testing.T) {
 	}
 }
 
-// TestVersion asks the program for its version.
-func TestVersion(t *testing.T) {
-	for _, args := range []string{"-version", "--version", "-addr :1 -version"} {
-		out, err := exec.Command(program, strings.Fields(args)...).Output()
-		if err != nil || !regexp.MustCompile(`^simple-oauth2 \S+ go1\S+ \S+/\S+\n$`).Match(out) {
-			t.Errorf("%s: %v\n%s", args, err, out)
-		}
-	}
-}
-
 // TestHelp wants -h to begin with the commands, and to say that each flag has a
 // variable.
 func TestHelp(t *testing.T) {

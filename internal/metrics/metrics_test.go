@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -21,6 +22,7 @@ import (
 	"simple-oauth2/internal/admission"
 	"simple-oauth2/internal/router"
 	"simple-oauth2/internal/tokens"
+	"simple-oauth2/internal/version"
 )
 
 // scrape returns the values of m, by sample. Each sample must stand below the HELP
@@ -95,6 +97,13 @@ type store struct {
 
 func (s *store) Live() int              { return 7 }
 func (s *store) Status() (bool, string) { return true, s.lacks }
+
+// TestBuildInfo wants the version of the program.
+func TestBuildInfo(t *testing.T) {
+	name := fmt.Sprintf("simple_oauth2_build_info{version=%q,revision=%q,goversion=%q}",
+		version.Number, version.Revision(), runtime.Version())
+	wants(t, newMetrics(), map[string]string{name: "1"})
+}
 
 // TestCounts scrapes what others count.
 func TestCounts(t *testing.T) {

@@ -135,8 +135,8 @@ func (m *Metrics) writeTo(w io.Writer) {
 		t.gauge("simple_oauth2_certificate_end_timestamp_seconds", "When the certificate expires, or another one of its chain if that is earlier.", seconds(end))
 	}
 	name = "simple_oauth2_build_info"
-	t.family(name, "gauge", "Always 1, with the versions of the program and of Go as labels.")
-	t.sample(name, 1, "version", version.Get(), "goversion", runtime.Version())
+	t.family(name, "gauge", "Always 1, with the version of the program, its revision and the version of Go as labels.")
+	t.sample(name, 1, "version", version.Number, "revision", version.Revision(), "goversion", runtime.Version())
 
 	t.runtime()
 	w.Write(t.Bytes())

@@ -1,9 +1,10 @@
-// Package version says which build of the program is running, from what the go
-// command wrote into it: the version of the module, which the go command derives
-// from the revision if the sources are in a repository, or only the revision.
+// Package version says which version of the program is running, and which revision
+// of its sources: the go command writes that into the program if the sources are in
+// a repository.
 package version
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"runtime"
@@ -11,31 +12,32 @@ import (
 	"slices"
 )
 
-// Get returns the version of this program, or "(devel)" if the build has none.
-func Get() string {
+// Number is the version of the program (https://semver.org/). docs/openapi.json and
+// the Dockerfile, which are also used without the program, must say the same.
+const Number = "0.3.0"
+
+// Revision returns the first 12 digits of the revision that the program was built
+// from, with "+dirty" behind them if files had been changed since, or "" if that is
+// not known.
+func Revision() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		return "(devel)"
+		return ""
 	}
-	return of(info)
+	return revision(info)
 }
 
-func of(info *debug.BuildInfo) string {
-	if v := info.Main.Version; v != "" && v != "(devel)" {
-		return v
-	}
+func revision(info *debug.BuildInfo) string {
 	settings := make(map[string]string)
 	for _, setting := range info.Settings {
 		settings[setting.Key] = setting.Value
 	}
-	switch revision := settings["vcs.revision"]; {
-	case revision == "":
-		return "(devel)"
-	case settings["vcs.modified"] == "true":
-		return revision + "+dirty"
-	default:
-		return revision
+	full := settings["vcs.revision"]
+	short := full[:min(12, len(full))]
+	if short != "" && settings["vcs.modified"] == "true" {
+		return short + "+dirty"
 	}
+	return short
 }
 
 // Asked says whether arguments ask for the version: with -version anywhere among
@@ -50,10 +52,15 @@ func Asked(args []string) bool {
 
 // Line returns what -version prints.
 func Line() string {
-	return fmt.Sprintf("simple-oauth2 %s %s %s/%s", Get(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return fmt.Sprintf("simple-oauth2 %s (revision %s, %s, %s/%s)",
+		Number, cmp.Or(Revision(), "unknown"), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
 // Attr returns the versions of the program and of Go, for the log.
 func Attr() slog.Attr {
-	return slog.Group("", "version", Get(), "go", runtime.Version())
+	attrs := []any{"version", Number}
+	if revision := Revision(); revision != "" {
+		attrs = append(attrs, "revision", revision)
+	}
+	return slog.Group("", append(attrs, "go", runtime.Version())...)
 }

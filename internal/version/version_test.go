@@ -1,32 +1,49 @@
 package version
 
 import (
+	"os"
+	"path/filepath"
+	"regexp"
 	"runtime/debug"
 	"strings"
 	"testing"
 )
 
-func TestOf(t *testing.T) {
+func TestRevision(t *testing.T) {
+	const full = "46733d3c0e5f8a1b2c3d4e5f60718293a4b5c6d7"
 	for _, tt := range []struct {
-		name, module, revision, modified string
-		want                             string
+		name, revision, modified string
+		want                     string
 	}{
-		{"a module", "v1.2.3", "", "", "v1.2.3"},
-		{"a module from a repository", "v0.0.0-20261125044240-10875481954f+dirty", "10875481954f", "true", "v0.0.0-20261125044240-10875481954f+dirty"},
-		{"a revision", "(devel)", "10875481954f", "false", "10875481954f"},
-		{"a revision that was changed", "", "10875481954f", "true", "10875481954f+dirty"},
-		{"neither", "(devel)", "", "", "(devel)"},
-		{"nothing", "", "", "", "(devel)"},
+		{name: "of a repository", revision: full, modified: "false", want: "46733d3c0e5f"},
+		{name: "of a repository that was changed", revision: full, modified: "true", want: "46733d3c0e5f+dirty"},
+		{name: "of another system, and short", revision: "17", modified: "false", want: "17"},
+		{name: "of no repository", want: ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			info := &debug.BuildInfo{Main: debug.Module{Version: tt.module}}
-			if tt.revision != "" {
-				info.Settings = []debug.BuildSetting{{Key: "vcs.revision", Value: tt.revision}, {Key: "vcs.modified", Value: tt.modified}}
-			}
-			if got := of(info); got != tt.want {
-				t.Errorf("%s, want %s", got, tt.want)
+			info := &debug.BuildInfo{Settings: []debug.BuildSetting{{Key: "vcs.revision", Value: tt.revision},
+				{Key: "vcs.modified", Value: tt.modified}}}
+			if got := revision(info); got != tt.want {
+				t.Errorf("%q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+// TestNumber wants a version that other programs can compare, and wants the files
+// that are used without the program to say it too.
+func TestNumber(t *testing.T) {
+	if !regexp.MustCompile(`^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)$`).MatchString(Number) {
+		t.Errorf("%s is not of the form 1.2.3", Number)
+	}
+	for name, line := range map[string]string{
+		"docs/openapi.json": "\n    \"version\": \"" + Number + "\",\n",
+		"Dockerfile":        "\nARG VERSION=" + Number + "\n",
+	} {
+		text, err := os.ReadFile(filepath.Join("../..", name))
+		if err != nil || !strings.Contains(string(text), line) {
+			t.Errorf("%s has no line %s (%v)", name, strings.TrimSpace(line), err)
+		}
 	}
 }
 
