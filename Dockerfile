@@ -6,7 +6,8 @@ RUN go mod download
 COPY . .
 # The build reads the revision from the repository, if there is one; files left out by .dockerignore must not count as changes.
 RUN git ls-files -dz | git update-index -z --skip-worktree --stdin || rm -rf .git
-ARG TARGETOS TARGETARCH
+ARG TARGETOS
+ARG TARGETARCH
 RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -ldflags='-s -w' -o /simple-oauth2 . && mkdir /tokens
 
 FROM scratch
