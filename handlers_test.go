@@ -302,372 +302,438 @@ func asFastAPI(body string) string {
 	return strings.Replace(body, `,"expires_in":1800`, "", 1)
 }
 
+// row is a request, and what the client gets for it.
+type row struct {
+	name    string
+	request string            // method and target, if not those of the path
+	kind    string            // the Content-Type; if empty, a body is a urlencoded form
+	body    string            // {name} and {name scope} become tokens
+	auth    string            // Authorization, with tokens as in the body
+	status  int               // 200 if 0
+	headers map[string]string // some of the answer's; "" for one that it must not have
+	want    string            // the body, with the token of a login as "opaque"
+}
+
+const (
+	urlencoded = "application/x-www-form-urlencoded"
+	part       = "--B\r\nContent-Disposition: form-data; name="
+	cdn        = "https://cdn.jsdelivr.net/npm/swagger-ui-dist@" + swaggerui.Version
+	johndoe    = `{"username":"johndoe","email":"johndoe@example.com","full_name":"John Doe","disabled":false}`
+)
+
+var (
+	tokenHeaders = map[string]string{
+		"Cache-Control": "no-store", "Pragma": "no-cache", "Content-Type": "application/json",
+	}
+	bearer         = map[string]string{"WWW-Authenticate": "Bearer"}
+	invalidToken   = map[string]string{"WWW-Authenticate": `Bearer error="invalid_token"`}
+	bothChallenges = map[string]string{"WWW-Authenticate": `Basic realm="simple-oauth2", charset="UTF-8"; Bearer`}
+	challenge      = map[string]string{
+		"WWW-Authenticate": `Basic realm="simple-oauth2", charset="UTF-8"`, "Cache-Control": "no-store",
+	}
+
+	wrong    = refused("invalid_grant", "Incorrect username or password")
+	noClient = refused("invalid_client", "Incorrect client credentials")
+	twoWays  = refused("invalid_request", "More than one authentication method is used")
+	tooLarge = refused("invalid_request", "Request body larger than 64 KiB")
+)
+
+// basic is a header of HTTP Basic.
+func basic(credentials string) string {
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(credentials))
+}
+
+// granted is the answer to a login, with more fields.
+func granted(more string) string {
+	return `{"access_token":"opaque","token_type":"bearer","expires_in":1800` + more + `}`
+}
+
+// active is what /introspect says of a live token.
+func active(username, scope string) string {
+	if scope != "" {
+		scope = `"scope":"` + scope + `",`
+	}
+	return `{"active":true,"username":"` + username + `","sub":"` + username + `",` + scope +
+		`"token_type":"bearer","iat":1700000000,"exp":1700001800}`
+}
+
+// detail is an error as FastAPI writes it.
+func detail(message string) string { return `{"detail":"` + message + `"}` }
+
+// refused is an error of /token, /revoke or /introspect.
+func refused(code, message string) string { return refusedAs(code, `"`+message+`"`, message) }
+
+func refusedAs(code, detail, description string) string {
+	return `{"detail":` + detail + `,"error":"` + code + `","error_description":"` + description + `"}`
+}
+
+// fault is the error for a form with something wrong at loc.
+func fault(loc, message string) string {
+	quoted := `"` + strings.ReplaceAll(loc, ".", `","`) + `"`
+	detail := `[{"type":"value_error","loc":[` + quoted + `],"msg":"` + message + `","input":null}]`
+	return refusedAs("invalid_request", detail, loc+": "+message)
+}
+
+func repeated(field string) string { return fault("body."+field, "Field must not be repeated") }
+
+// missing is the error for a form without these fields. More is what its
+// description says besides.
+func missing(more string, fields ...string) string {
+	var details, descriptions []string
+	for _, field := range fields {
+		details = append(details, `{"type":"missing","loc":["body","`+field+`"],"msg":"Field required","input":null}`)
+		descriptions = append(descriptions, "body."+field+": Field required")
+	}
+	detail := "[" + strings.Join(details, ",") + "]"
+	return refusedAs("invalid_request", detail, strings.Join(descriptions, "; ")+more)
+}
+
+func otherGrant(grantType string) string {
+	const message = "String should match pattern '^password$'"
+	detail := `[{"type":"string_pattern_mismatch","loc":["body","grant_type"],"msg":"` + message +
+		`","input":"` + grantType + `","ctx":{"pattern":"^password$"}}]`
+	return refusedAs("unsupported_grant_type", detail, "body.grant_type: "+message)
+}
+
+var tokenRows = []row{
+	{name: "login", body: "username=johndoe&password=secret", headers: tokenHeaders, want: granted("")},
+	{name: "grant_type password", body: "grant_type=password&username=johndoe&password=secret",
+		headers: tokenHeaders, want: granted("")},
+	{name: "client in a Basic header", body: "username=johndoe&password=secret",
+		auth: "Basic Y2xpZW50OnNlY3JldA==", want: granted("")},
+	{name: "client in the form, any secret",
+		body: "username=johndoe&password=secret&client_id=c&client_secret=s", want: granted("")},
+	{name: "unknown field ignored", body: "username=johndoe&password=secret&foo=bar", want: granted("")},
+	{name: "plus is a space", body: "username=john+doe&password=secret",
+		status: 400, headers: tokenHeaders, want: wrong},
+	{name: "white space around the username", body: "username=+johndoe+&password=secret", want: granted("")},
+	{name: "other white space", body: "username=%C2%A0johndoe%0D%0A&password=secret", want: granted("")},
+	{name: "white space around the password", body: "username=scopey&password=secret3+",
+		status: 400, want: wrong},
+	{name: "only white space for a username", body: "username=+&password=secret", status: 400, want: wrong},
+	{name: "a password of 72 bytes", body: "username=long&password=" + strings.Repeat("x", 72), want: granted("")},
+	{name: "a password of 73 bytes that begin alike", body: "username=long&password=" + strings.Repeat("x", 73),
+		status: 400, want: wrong},
+	{name: "wrong password", body: "username=johndoe&password=wrong",
+		status: 400, headers: tokenHeaders, want: wrong},
+	{name: "unknown user", body: "username=nobody&password=secret",
+		status: 400, headers: tokenHeaders, want: wrong},
+	{name: "names are exact", body: "username=JohnDoe&password=secret", status: 400, want: wrong},
+	{name: "name not UTF-8", body: "username=%ff&password=secret", status: 400, want: wrong},
+	{name: "the hash is no password",
+		body:   "username=johndoe&password=" + strings.ReplaceAll(hashOf("secret"), "/", "%2F"),
+		status: 400, want: wrong},
+	{name: "body at the limit", body: "username=johndoe&password=secret&x=" + strings.Repeat("x", 64<<10-35),
+		want: granted("")},
+	{name: "body over the limit", body: "username=johndoe&password=secret&x=" + strings.Repeat("x", 64<<10-34),
+		status: 413, headers: tokenHeaders, want: tooLarge},
+	{name: "multipart over the limit", kind: "multipart/form-data; boundary=B",
+		body:   part + "username\r\n\r\n" + strings.Repeat("x", 64<<10),
+		status: 413, headers: tokenHeaders, want: tooLarge},
+	{name: "other grant_type", body: "grant_type=<x>&username=johndoe&password=secret",
+		status: 422, headers: tokenHeaders, want: otherGrant("<x>")},
+	{name: "grant_type in capitals", body: "grant_type=Password&username=johndoe&password=secret",
+		status: 422, want: otherGrant("Password")},
+	{name: "by GET", request: "GET /token",
+		status: 405, headers: map[string]string{"Allow": "POST", "Cache-Control": "no-store"},
+		want: refused("invalid_request", "Method Not Allowed")},
+
+	// a broken form logs nobody in
+	{name: "form, username twice", body: "username=johndoe&username=johndoe&password=secret",
+		status: 422, headers: tokenHeaders, want: repeated("username")},
+	{name: "form, a field that is not read, twice",
+		body: "username=johndoe&password=secret&resource=a&resource=b&client_secret=a&client_secret=b",
+		want: granted("")},
+	{name: "form, a percent sign as it is", body: "username=johndoe&password=100%&x=secret",
+		status: 422,
+		want:   fault("body", "A percent sign must be sent as %25, unless two hexadecimal digits follow it")},
+	{name: "form, a semicolon as it is", body: "username=johndoe&password=a;b",
+		status: 422, want: fault("body", "A semicolon must be sent as %3B")},
+	{name: "form, JSON that is labelled as a form", body: `{"username":"johndoe","password":"secret"}`,
+		status: 422, want: missing("; body: The body must be a form, not JSON", "username", "password")},
+	{name: "multipart, no boundary in the type", kind: "multipart/form-data",
+		body:   part + "username\r\n\r\njohndoe\r\n--B--\r\n",
+		status: 422,
+		want: fault("body",
+			"The Content-Type has no boundary: leave that header to the library that makes the body")},
+	{name: "form, type broken", kind: "a/b/c", body: "username=johndoe&password=secret",
+		status: 422,
+		want: missing("; body: The body must be a form, with Content-Type application/x-www-form-urlencoded",
+			"username", "password")},
+	{name: "multipart", kind: "multipart/form-data; boundary=B",
+		body: part + "username\r\n\r\njohndoe\r\n" + part + "password\r\n\r\nsecret\r\n--B--\r\n", want: granted("")},
+	{name: "multipart, a file", kind: "multipart/form-data; boundary=B",
+		body:   part + "username\r\n\r\njohndoe\r\n" + part + "password; filename=p.txt\r\n\r\nsecret\r\n--B--\r\n",
+		status: 422, want: fault("body.password", "Input should be a string, not a file")},
+
+	// scopes
+	{name: "scope, held", body: "username=scopey&password=secret3&scope=items:write+items:read",
+		want: granted(`,"scope":"items:write items:read"`)},
+	{name: "scope, one that is not held is left out",
+		body: "username=scopey&password=secret3&scope=admin+items:read", want: granted(`,"scope":"items:read"`)},
+	{name: "scope, none held", body: "username=johndoe&password=secret&scope=admin",
+		want: granted(`,"scope":""`)},
+	{name: "scope, asked twice", body: "username=scopey&password=secret3&scope=items:read++items:read+",
+		want: granted(`,"scope":"items:read"`)},
+	{name: "scope, other white space",
+		body: "username=scopey&password=secret3&scope=%09items:read%0D%0Aitems:write",
+		want: granted(`,"scope":"items:read items:write"`)},
+	{name: "scope, only spaces", body: "username=scopey&password=secret3&scope=++", want: granted("")},
+}
+
+var usersMeRows = []row{
+	{name: "me", auth: "Bearer {johndoe}", want: johndoe},
+	{name: "by HEAD, whose body the server leaves out", request: "HEAD /users/me", auth: "Bearer {johndoe}",
+		headers: map[string]string{"Content-Type": "application/json"}, want: johndoe},
+	{name: "unknown fields are null", auth: "Bearer {scopey}",
+		want: `{"username":"scopey","email":null,"full_name":null,"disabled":null}`},
+	{name: "query left alone", request: "GET /users/me?a=b", auth: "Bearer {johndoe}", want: johndoe},
+	{name: "path escaped", request: "GET /users%2Fm%65", auth: "Bearer {johndoe}", want: johndoe},
+	{name: "disabled", auth: "Bearer {alice}", status: 400, want: detail("Inactive user")},
+	{name: "two spaces", auth: "Bearer  {johndoe}", want: johndoe},
+	{name: "a tab", auth: "Bearer\t{johndoe}", status: 401, headers: bearer, want: detail("Not authenticated")},
+	{name: "an unknown token", auth: "Bearer x",
+		status: 401, headers: bearer, want: detail("Not authenticated")},
+	{name: "by PUT", request: "PUT /users/me", auth: "Bearer {johndoe}",
+		status: 405, headers: map[string]string{"Allow": "GET, HEAD"}, want: detail("Method Not Allowed")},
+}
+
+var revokeRows = []row{
+	{name: "revoke", body: "token={johndoe}", headers: tokenHeaders, want: `{}`},
+	{name: "with a hint", body: "token={johndoe}&token_type_hint=refresh_token", want: `{}`},
+	{name: "by client credentials in a Basic header", body: "token={johndoe}", auth: basic("app:any"),
+		want: `{}`},
+	{name: "by client credentials in the form", body: "token={johndoe}&client_id=app&client_secret=any",
+		want: `{}`},
+	{name: "by a client that names itself", body: "token={johndoe}&client_id=app", want: `{}`},
+	{name: "by its own bearer token", body: "token={johndoe}", auth: "Bearer {johndoe}", want: `{}`},
+	{name: "unknown token", body: "token=nonsense", headers: tokenHeaders, want: `{}`},
+	{name: "no token", kind: urlencoded, status: 422, headers: tokenHeaders, want: missing("", "token")},
+	{name: "token in the query", request: "POST /revoke?token=x", kind: urlencoded,
+		status: 422, want: missing("", "token")},
+	{name: "token twice", body: "token=x&token=x", status: 422, want: repeated("token")},
+	{name: "too large", body: "token=" + strings.Repeat("x", 64<<10), status: 413, want: tooLarge},
+	{name: "by GET", request: "GET /revoke",
+		status: 405, headers: map[string]string{"Allow": "POST"},
+		want: refused("invalid_request", "Method Not Allowed")},
+}
+
+var introspectRows = []row{
+	{name: "introspect", body: "token={scopey items:read}", auth: "Bearer {gate introspect}",
+		headers: tokenHeaders, want: active("scopey", "items:read")},
+	{name: "by another token that has the scope", body: "token={gate introspect}&token_type_hint=access_token",
+		auth: "Bearer {gate introspect}", want: active("gate", "introspect")},
+	{name: "another token of the same user", body: "token={scopey items:read}",
+		auth:   "Bearer {scopey items:read}",
+		status: 403, want: refused("insufficient_scope", "Not enough permissions")},
+	{name: "no scope in the token", body: "token={johndoe}", auth: "Bearer {gate introspect}",
+		want: active("johndoe", "")},
+	{name: "unknown token", body: "token=nonsense", auth: "Bearer {gate introspect}",
+		headers: tokenHeaders, want: `{"active":false}`},
+	{name: "of a disabled user", body: "token={alice}", auth: "Bearer {gate introspect}",
+		want: `{"active":false}`},
+	{name: "no token", kind: urlencoded, auth: "Bearer {gate introspect}",
+		status: 422, headers: tokenHeaders, want: missing("", "token")},
+	{name: "token twice", body: "token=a&token=b", auth: "Bearer {gate introspect}",
+		status: 422, want: repeated("token")},
+	{name: "no credentials", body: "token={johndoe}",
+		status: 401, headers: bothChallenges, want: refused("invalid_token", "Not authenticated")},
+	{name: "another scheme", body: "token={johndoe}", auth: "Digest x",
+		status: 401, headers: bothChallenges, want: refused("invalid_token", "Not authenticated")},
+	{name: "a bearer token that is none", body: "token={johndoe}", auth: "Bearer ",
+		status: 401, headers: bothChallenges, want: refused("invalid_token", "Not authenticated")},
+	{name: "by an unknown token", body: "token={johndoe}", auth: "Bearer x",
+		status: 401, headers: invalidToken, want: refused("invalid_token", "Not authenticated")},
+	{name: "an unknown token by itself", body: "token=x", auth: "Bearer x",
+		status: 401, headers: invalidToken, want: refused("invalid_token", "Not authenticated")},
+	{name: "by a disabled user", body: "token={johndoe}", auth: "Bearer {alice}",
+		status: 400, want: refused("invalid_token", "Inactive user")},
+	{name: "scope not requested", body: "token={johndoe}", auth: "Bearer {gate}",
+		status:  403,
+		headers: map[string]string{"WWW-Authenticate": `Bearer error="insufficient_scope", scope="introspect"`},
+		want:    refused("insufficient_scope", "Not enough permissions")},
+	{name: "scope not allowed", body: "token={johndoe}", auth: "Bearer {johndoe introspect}",
+		status: 403, want: refused("insufficient_scope", "Not enough permissions")},
+	{name: "Basic", body: "token={scopey items:read}", auth: basic("gate:secret4"),
+		headers: tokenHeaders, want: active("scopey", "items:read")},
+	{name: "Basic, unknown token", body: "token=nonsense", auth: basic("gate:secret4"),
+		want: `{"active":false}`},
+	{name: "Basic, unencoded", body: "token=nonsense", auth: basic("items service:battery staple"),
+		want: `{"active":false}`},
+	{name: "Basic, with plus", body: "token=nonsense", auth: basic("items+service:battery+staple"),
+		want: `{"active":false}`},
+	{name: "Basic, with percent", body: "token=nonsense", auth: basic("items%20service:battery%20staple"),
+		want: `{"active":false}`},
+	{name: "client in the form", body: "token=nonsense&client_id=gate&client_secret=secret4",
+		want: `{"active":false}`},
+	{name: "client in a multipart form", kind: "multipart/form-data; boundary=B",
+		body: part + "token\r\n\r\nx\r\n" + part + "client_id\r\n\r\ngate\r\n" +
+			part + "client_secret\r\n\r\nsecret4\r\n--B--\r\n", want: `{"active":false}`},
+	{name: "Basic, and the client names itself", body: "token=nonsense&client_id=gate",
+		auth: basic("gate:secret4"), want: `{"active":false}`},
+	{name: "Basic, wrong secret", body: "token=nonsense", auth: basic("gate:secret"),
+		status: 401, headers: challenge, want: noClient},
+	{name: "Basic, unknown client", body: "token=nonsense", auth: basic("nobody:secret"),
+		status: 401, headers: challenge, want: noClient},
+	{name: "Basic, no colon", body: "token=nonsense", auth: basic("gate"),
+		status: 401, headers: challenge, want: noClient},
+	{name: "Basic, a user who may not hold the scope", body: "token={johndoe}", auth: basic("johndoe:secret"),
+		status: 401, headers: challenge, want: noClient},
+	{name: "Basic, a disabled user", body: "token={johndoe}", auth: basic("shut:battery staple"),
+		status: 401, headers: challenge, want: noClient},
+	{name: "client in the form, wrong secret", body: "token=nonsense&client_id=gate&client_secret=secret",
+		status: 401, headers: challenge, want: noClient},
+	{name: "client in the form, without a name", body: "token=nonsense&client_secret=secret4",
+		status: 401, headers: challenge, want: noClient},
+	{name: "client in the form, without a secret", body: "token=nonsense&client_id=gate",
+		status: 401, headers: challenge, want: noClient},
+	{name: "client in the query", request: "POST /introspect?client_id=gate&client_secret=secret4",
+		body:   "token=nonsense",
+		status: 401, headers: bothChallenges, want: refused("invalid_token", "Not authenticated")},
+	{name: "Basic and the same in the form", body: "token=nonsense&client_id=gate&client_secret=secret4",
+		auth: basic("gate:secret4"), want: `{"active":false}`},
+	{name: "Basic and another secret in the form", body: "token=nonsense&client_id=gate&client_secret=secret",
+		auth:   basic("gate:secret4"),
+		status: 400, headers: tokenHeaders, want: twoWays},
+	{name: "a bearer token and the form", body: "token=nonsense&client_id=gate&client_secret=secret4",
+		auth:   "Bearer {gate introspect}",
+		status: 400, headers: tokenHeaders, want: twoWays},
+	{name: "client_secret twice", body: "token=x&client_id=gate&client_secret=secret4&client_secret=x",
+		status: 422, want: repeated("client_secret")},
+}
+
+var authRows = []row{
+	{name: "auth", auth: "Bearer {johndoe}",
+		headers: map[string]string{"Remote-User": "johndoe", "Remote-Name": "John Doe",
+			"Remote-Email": "johndoe@example.com", "Remote-Scope": "", "Content-Type": ""}},
+	{name: "by HEAD", request: "HEAD /auth", auth: "Bearer {johndoe}",
+		headers: map[string]string{"Remote-User": "johndoe"}},
+	{name: "any method", request: "PROPFIND /auth", auth: "Bearer {johndoe}",
+		headers: map[string]string{"Remote-User": "johndoe"}},
+	{name: "any path below", request: "DELETE /auth/items/1/", auth: "Bearer {johndoe}",
+		headers: map[string]string{"Remote-User": "johndoe", "Location": ""}},
+	{name: "the path of another endpoint", request: "POST /auth/../token",
+		body:   "username=johndoe&password=secret",
+		status: 401, headers: bearer, want: detail("Not authenticated")},
+	{name: "a body is not read", request: "POST /auth", body: "token=x&token=x;%zz", auth: "Bearer {johndoe}"},
+	{name: "a scope that is held", request: "GET /auth?scope=items:read", auth: "Bearer {scopey items:read}",
+		headers: map[string]string{"Remote-User": "scopey", "Remote-Name": "", "Remote-Scope": "items:read"}},
+	{name: "one of two scopes held", request: "GET /auth?scope=items:read+items:write",
+		auth:   "Bearer {scopey items:read}",
+		status: 403,
+		headers: map[string]string{"Remote-User": "",
+			"WWW-Authenticate": `Bearer error="insufficient_scope", scope="items:read items:write"`},
+		want: detail("Not enough permissions")},
+	{name: "scopes in two parameters", request: "GET /auth?scope=items:read&scope=items:write",
+		auth:   "Bearer {scopey items:read}",
+		status: 403, want: detail("Not enough permissions")},
+	{name: "scope not requested", request: "GET /auth?scope=items:read", auth: "Bearer {scopey}",
+		status: 403, want: detail("Not enough permissions")},
+	{name: "an empty scope", request: "GET /auth?scope=", auth: "Bearer {johndoe}",
+		status: 403, want: detail("The scope in the query is empty or malformed")},
+	{name: "a malformed query", request: "GET /auth?x=%zz", auth: "Bearer {johndoe}",
+		status: 403, want: detail("The scope in the query is empty or malformed")},
+	{name: "disabled", auth: "Bearer {alice}",
+		status: 403, headers: map[string]string{"Remote-User": ""}, want: detail("Inactive user")},
+	{name: "no token", status: 401, headers: bearer, want: detail("Not authenticated")},
+	{name: "no token, another method", request: "OPTIONS /auth",
+		status: 401, headers: bearer, want: detail("Not authenticated")},
+	{name: "a bad token", request: "GET /auth/", auth: "Bearer x",
+		status: 401, headers: invalidToken, want: detail("Not authenticated")},
+	{name: "a bad token and a scope", request: "GET /auth?scope=items:read", auth: "Bearer x",
+		status: 401, headers: invalidToken, want: detail("Not authenticated")},
+	{name: "another scheme", auth: "Basic am9obmRvZTpzZWNyZXQ=",
+		status: 401, headers: bearer, want: detail("Not authenticated")},
+	{name: "a token in the query", request: "GET /auth/?access_token={johndoe}",
+		status: 401, headers: bearer, want: detail("Not authenticated")},
+	{name: "scopes for scope", request: "GET /auth?scopes=admin", auth: "Bearer {johndoe}",
+		status: 403, want: detail("The query has a parameter other than scope")},
+	{name: "scopes for scope, below", request: "GET /auth/x?scopes=admin", auth: "Bearer {johndoe}"},
+}
+
+var otherRows = []row{
+	{name: "root", request: "GET /", status: 307, headers: map[string]string{"Location": "docs"}},
+	{name: "root, POST", request: "POST /",
+		status: 405, headers: map[string]string{"Allow": "GET, HEAD"}, want: detail("Method Not Allowed")},
+	{name: "docs, HEAD", request: "HEAD /docs", headers: map[string]string{
+		"Content-Type":           "text/html; charset=utf-8",
+		"Cache-Control":          "no-cache",
+		"X-Content-Type-Options": "nosniff",
+		"Content-Security-Policy": "default-src 'none'; " +
+			"script-src 'self' " + cdn + "/swagger-ui-bundle.js; style-src 'self' " + cdn + "/swagger-ui.css; " +
+			"img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+	}},
+	{name: "docs, POST", request: "POST /docs",
+		status: 405, headers: map[string]string{"Allow": "GET, HEAD"}, want: detail("Method Not Allowed")},
+	{name: "docs, slash", request: "GET /docs/",
+		status: 307, headers: map[string]string{"Location": "../docs"}},
+	{name: "docs, the template itself", request: "GET /docs/page.html", status: 404, want: detail("Not Found")},
+	{name: "docs, Swagger UI comes from the CDN", request: "GET /docs/swagger-ui.css",
+		status: 404, want: detail("Not Found")},
+	{name: "docs, script", request: "HEAD /docs/page.js",
+		headers: map[string]string{"Content-Type": "text/javascript; charset=utf-8"}},
+	{name: "docs, style sheet", request: "HEAD /docs/page.css",
+		headers: map[string]string{"Content-Type": "text/css; charset=utf-8"}},
+	{name: "openapi", request: "HEAD /openapi.json",
+		headers: map[string]string{"Content-Type": "application/json"}},
+	{name: "healthz", request: "GET /healthz",
+		headers: map[string]string{"Content-Type": "application/json"}, want: `{"status":"ok"}`},
+	{name: "livez", request: "GET /livez", want: `{"status":"ok"}`},
+	{name: "healthz, POST", request: "POST /healthz",
+		status: 405, headers: map[string]string{"Allow": "GET, HEAD"}, want: detail("Method Not Allowed")},
+	{name: "slash, query kept", request: "GET /users/me/?a=b",
+		status: 307, headers: map[string]string{"Location": "../../users/me?a=b"}},
+}
+
+// TestEndpoints sends the rows of each path.
 func TestEndpoints(t *testing.T) {
-	const (
-		urlencoded = "application/x-www-form-urlencoded"
-		part       = "--B\r\nContent-Disposition: form-data; name="
-	)
-	// what every error of /token, /revoke and /introspect has besides the detail
-	refused := func(detail, code, description string) string {
-		return `{"detail":` + detail + `,"error":"` + code + `","error_description":"` + description + `"}`
-	}
-	fault := func(loc, msg string) string {
-		quoted := `"` + strings.ReplaceAll(loc, ".", `","`) + `"`
-		return refused(`[{"type":"value_error","loc":[`+quoted+`],"msg":"`+msg+`","input":null}]`, "invalid_request", loc+": "+msg)
-	}
-	lacks := func(field string) string {
-		return refused(`[{"type":"missing","loc":["body","`+field+`"],"msg":"Field required","input":null}]`, "invalid_request", "body."+field+": Field required")
-	}
-	repeated := func(field string) string { return fault("body."+field, "Field must not be repeated") }
-	aFile := func(loc string) string { return fault(loc, "Input should be a string, not a file") }
-	wrong := refused(`"Incorrect username or password"`, "invalid_grant", "Incorrect username or password")
-	tooLarge := refused(`"Request body larger than 64 KiB"`, "invalid_request", "Request body larger than 64 KiB")
-	token := func(scope string) string {
-		return `{"access_token":"opaque","token_type":"bearer","expires_in":1800` + scope + `}`
-	}
-	tokenHeaders := map[string]string{"Cache-Control": "no-store", "Pragma": "no-cache", "Content-Type": "application/json"}
-	bearer := map[string]string{"WWW-Authenticate": "Bearer"}
-	invalidToken := map[string]string{"WWW-Authenticate": `Bearer error="invalid_token"`}
-	bothChallenges := map[string]string{"WWW-Authenticate": `Basic realm="simple-oauth2", charset="UTF-8"; Bearer`}
-	basic := func(text string) string { return "Basic " + base64.StdEncoding.EncodeToString([]byte(text)) }
-	noClient := refused(`"Incorrect client credentials"`, "invalid_client", "Incorrect client credentials")
-	basicChallenge := map[string]string{"WWW-Authenticate": `Basic realm="simple-oauth2", charset="UTF-8"`, "Cache-Control": "no-store"}
-	twoWays := refused(`"More than one authentication method is used"`, "invalid_request", "More than one authentication method is used")
-	johndoe := `{"username":"johndoe","email":"johndoe@example.com","full_name":"John Doe","disabled":false}`
-
 	s := newService(t, testUsers())
-	succeeded := make(map[string]bool) // method and path of each request that got 200
-	for _, tt := range []struct {
-		name    string
-		request string // method and target
-		kind    string // content type
-		body    string
-		auth    string // Authorization; {name} and {name scope} become tokens, in the body too
-		status  int
-		headers map[string]string
-		want    string
-	}{
-		// POST /token
-		{"login", "POST /token", urlencoded, "username=johndoe&password=secret", "", 200, tokenHeaders, token("")},
-		{"login, grant_type password", "POST /token", urlencoded, "grant_type=password&username=johndoe&password=secret", "", 200, tokenHeaders, token("")},
-		{"login, client in a Basic header", "POST /token", urlencoded, "username=johndoe&password=secret", "Basic Y2xpZW50OnNlY3JldA==", 200, nil, token("")},
-		{"login, client in the form, any secret", "POST /token", urlencoded, "username=johndoe&password=secret&client_id=c&client_secret=s", "", 200, nil, token("")},
-		{"login, unknown field ignored", "POST /token", urlencoded, "username=johndoe&password=secret&foo=bar", "", 200, nil, token("")},
-		{"login, plus is a space", "POST /token", urlencoded, "username=john+doe&password=secret", "", 400, tokenHeaders, wrong},
-		{"login, white space around the username", "POST /token", urlencoded, "username=+johndoe+&password=secret", "", 200, nil, token("")},
-		{"login, other white space", "POST /token", urlencoded, "username=%C2%A0johndoe%0D%0A&password=secret", "", 200, nil, token("")},
-		{"login, white space around the password", "POST /token", urlencoded, "username=scopey&password=secret3+", "", 400, nil, wrong},
-		{"login, only white space for a username", "POST /token", urlencoded, "username=+&password=secret", "", 400, nil, wrong},
-		{"login of 72 bytes", "POST /token", urlencoded, "username=long&password=" + strings.Repeat("x", 72), "", 200, nil, token("")},
-		{"login of 73 bytes that begin alike", "POST /token", urlencoded, "username=long&password=" + strings.Repeat("x", 73), "", 400, nil, wrong},
-		{"login, wrong password", "POST /token", urlencoded, "username=johndoe&password=wrong", "", 400, tokenHeaders, wrong},
-		{"login, unknown user", "POST /token", urlencoded, "username=nobody&password=secret", "", 400, tokenHeaders, wrong},
-		{"login, names are exact", "POST /token", urlencoded, "username=JohnDoe&password=secret", "", 400, nil, wrong},
-		{"login, name not UTF-8", "POST /token", urlencoded, "username=%ff&password=secret", "", 400, nil, wrong},
-		{"login, the hash is no password", "POST /token", urlencoded, "username=johndoe&password=" + strings.ReplaceAll(hashOf("secret"), "/", "%2F"), "", 400, nil, wrong},
-		{"login, body at the limit", "POST /token", urlencoded, "username=johndoe&password=secret&x=" + strings.Repeat("x", 64<<10-35), "", 200, nil, token("")},
-		{"login, body over the limit", "POST /token", urlencoded, "username=johndoe&password=secret&x=" + strings.Repeat("x", 64<<10-34), "", 413, tokenHeaders, tooLarge},
-		{"login, multipart over the limit", "POST /token", "multipart/form-data; boundary=B", part + "username\r\n\r\n" + strings.Repeat("x", 64<<10), "", 413, tokenHeaders, tooLarge},
-		{"login, other grant_type", "POST /token", urlencoded, "grant_type=<x>&username=johndoe&password=secret", "", 422, tokenHeaders,
-			refused(`[{"type":"string_pattern_mismatch","loc":["body","grant_type"],"msg":"String should match pattern '^password$'","input":"<x>","ctx":{"pattern":"^password$"}}]`,
-				"unsupported_grant_type", "body.grant_type: String should match pattern '^password$'")},
-		{"login, grant_type in capitals", "POST /token", urlencoded, "grant_type=Password&username=johndoe&password=secret", "", 422, nil,
-			refused(`[{"type":"string_pattern_mismatch","loc":["body","grant_type"],"msg":"String should match pattern '^password$'","input":"Password","ctx":{"pattern":"^password$"}}]`,
-				"unsupported_grant_type", "body.grant_type: String should match pattern '^password$'")},
-		{"login, GET", "GET /token", "", "", "", 405, map[string]string{"Allow": "POST", "Cache-Control": "no-store"}, refused(`"Method Not Allowed"`, "invalid_request", "Method Not Allowed")},
-
-		// a broken form logs nobody in
-		{"form, username twice", "POST /token", urlencoded, "username=johndoe&username=johndoe&password=secret", "", 422, tokenHeaders, repeated("username")},
-		{
-			name:    "form, a field that is not read, twice",
-			request: "POST /token",
-			kind:    urlencoded,
-			body:    "username=johndoe&password=secret&resource=a&resource=b&client_secret=a&client_secret=b",
-			status:  200,
-			want:    token(""),
-		},
-		{
-			name:    "form, a percent sign as it is",
-			request: "POST /token",
-			kind:    urlencoded,
-			body:    "username=johndoe&password=100%&x=secret",
-			status:  422,
-			want:    fault("body", "A percent sign must be sent as %25, unless two hexadecimal digits follow it"),
-		},
-		{
-			name:    "form, a semicolon as it is",
-			request: "POST /token",
-			kind:    urlencoded,
-			body:    "username=johndoe&password=a;b",
-			status:  422,
-			want:    fault("body", "A semicolon must be sent as %3B"),
-		},
-		{
-			name:    "form, JSON that is labelled as a form",
-			request: "POST /token",
-			kind:    urlencoded,
-			body:    `{"username":"johndoe","password":"secret"}`,
-			status:  422,
-			want: refused(
-				`[{"type":"missing","loc":["body","username"],"msg":"Field required","input":null},`+
-					`{"type":"missing","loc":["body","password"],"msg":"Field required","input":null}]`,
-				"invalid_request",
-				"body.username: Field required; body.password: Field required; body: The body must be a form, not JSON"),
-		},
-		{
-			name:    "multipart, no boundary in the type",
-			request: "POST /token",
-			kind:    "multipart/form-data",
-			body:    part + "username\r\n\r\njohndoe\r\n--B--\r\n",
-			status:  422,
-			want: fault("body",
-				"The Content-Type has no boundary: leave that header to the library that makes the body"),
-		},
-		{"form, type broken", "POST /token", "a/b/c", "username=johndoe&password=secret", "", 422, nil,
-			refused(`[{"type":"missing","loc":["body","username"],"msg":"Field required","input":null},{"type":"missing","loc":["body","password"],"msg":"Field required","input":null}]`,
-				"invalid_request", "body.username: Field required; body.password: Field required; "+
-					"body: The body must be a form, with Content-Type application/x-www-form-urlencoded")},
-		{"multipart", "POST /token", "multipart/form-data; boundary=B", part + "username\r\n\r\njohndoe\r\n" + part + "password\r\n\r\nsecret\r\n--B--\r\n", "", 200, nil, token("")},
-		{"multipart, a file", "POST /token", "multipart/form-data; boundary=B", part + "username\r\n\r\njohndoe\r\n" + part + "password; filename=p.txt\r\n\r\nsecret\r\n--B--\r\n", "", 422, nil, aFile("body.password")},
-
-		// scopes
-		{"scope, held", "POST /token", urlencoded, "username=scopey&password=secret3&scope=items:write+items:read", "", 200, nil, token(`,"scope":"items:write items:read"`)},
-		{"scope, one that is not held is left out", "POST /token", urlencoded, "username=scopey&password=secret3&scope=admin+items:read", "", 200, nil, token(`,"scope":"items:read"`)},
-		{"scope, none held", "POST /token", urlencoded, "username=johndoe&password=secret&scope=admin", "", 200, nil, token(`,"scope":""`)},
-		{"scope, asked twice", "POST /token", urlencoded, "username=scopey&password=secret3&scope=items:read++items:read+", "", 200, nil, token(`,"scope":"items:read"`)},
-		{"scope, other white space", "POST /token", urlencoded, "username=scopey&password=secret3&scope=%09items:read%0D%0Aitems:write", "", 200, nil, token(`,"scope":"items:read items:write"`)},
-		{"scope, only spaces", "POST /token", urlencoded, "username=scopey&password=secret3&scope=++", "", 200, nil, token("")},
-
-		// GET /users/me
-		{"me", "GET /users/me", "", "", "Bearer {johndoe}", 200, nil, johndoe},
-		{"me, HEAD", "HEAD /users/me", "", "", "Bearer {johndoe}", 200, map[string]string{"Content-Type": "application/json"}, johndoe}, // the server leaves the body out
-		{"me, unknown fields are null", "GET /users/me", "", "", "Bearer {scopey}", 200, nil, `{"username":"scopey","email":null,"full_name":null,"disabled":null}`},
-		{"me, query left alone", "GET /users/me?a=b", "", "", "Bearer {johndoe}", 200, nil, johndoe},
-		{"me, path escaped", "GET /users%2Fm%65", "", "", "Bearer {johndoe}", 200, nil, johndoe},
-		{"me, disabled", "GET /users/me", "", "", "Bearer {alice}", 400, nil, `{"detail":"Inactive user"}`},
-		{"me, two spaces", "GET /users/me", "", "", "Bearer  {johndoe}", 200, nil, johndoe},
-		{"me, a tab", "GET /users/me", "", "", "Bearer\t{johndoe}", 401, bearer, `{"detail":"Not authenticated"}`},
-		{
-			name:    "me, an unknown token",
-			request: "GET /users/me",
-			auth:    "Bearer x",
-			status:  401,
-			headers: bearer,
-			want:    `{"detail":"Not authenticated"}`,
-		},
-		{"me, PUT", "PUT /users/me", "", "", "Bearer {johndoe}", 405, map[string]string{"Allow": "GET, HEAD"}, `{"detail":"Method Not Allowed"}`},
-
-		// POST /revoke
-		{"revoke", "POST /revoke", urlencoded, "token={johndoe}", "", 200, tokenHeaders, `{}`},
-		{"revoke, with a hint", "POST /revoke", urlencoded, "token={johndoe}&token_type_hint=refresh_token", "", 200, nil, `{}`},
-		{"revoke, by client credentials in a Basic header", "POST /revoke", urlencoded, "token={johndoe}", basic("app:any"), 200, nil, `{}`},
-		{"revoke, by client credentials in the form", "POST /revoke", urlencoded, "token={johndoe}&client_id=app&client_secret=any", "", 200, nil, `{}`},
-		{"revoke, by a client that names itself", "POST /revoke", urlencoded, "token={johndoe}&client_id=app", "", 200, nil, `{}`},
-		{"revoke, by its own bearer token", "POST /revoke", urlencoded, "token={johndoe}", "Bearer {johndoe}", 200, nil, `{}`},
-		{"revoke, unknown token", "POST /revoke", urlencoded, "token=nonsense", "", 200, tokenHeaders, `{}`},
-		{"revoke, no token", "POST /revoke", urlencoded, "", "", 422, tokenHeaders, lacks("token")},
-		{"revoke, token in the query", "POST /revoke?token=x", urlencoded, "", "", 422, nil, lacks("token")},
-		{"revoke, token twice", "POST /revoke", urlencoded, "token=x&token=x", "", 422, nil, repeated("token")},
-		{"revoke, too large", "POST /revoke", urlencoded, "token=" + strings.Repeat("x", 64<<10), "", 413, nil, tooLarge},
-		{"revoke, GET", "GET /revoke", "", "", "", 405, map[string]string{"Allow": "POST"}, refused(`"Method Not Allowed"`, "invalid_request", "Method Not Allowed")},
-
-		// POST /introspect
-		{"introspect", "POST /introspect", urlencoded, "token={scopey items:read}", "Bearer {gate introspect}", 200, tokenHeaders,
-			`{"active":true,"username":"scopey","sub":"scopey","scope":"items:read","token_type":"bearer","iat":1700000000,"exp":1700001800}`},
-		{"introspect, by another token that has the scope", "POST /introspect", urlencoded, "token={gate introspect}&token_type_hint=access_token", "Bearer {gate introspect}", 200, nil,
-			`{"active":true,"username":"gate","sub":"gate","scope":"introspect","token_type":"bearer","iat":1700000000,"exp":1700001800}`},
-		{"introspect, another token of the same user", "POST /introspect", urlencoded, "token={scopey items:read}", "Bearer {scopey items:read}", 403, nil,
-			refused(`"Not enough permissions"`, "insufficient_scope", "Not enough permissions")},
-		{"introspect, no scope in the token", "POST /introspect", urlencoded, "token={johndoe}", "Bearer {gate introspect}", 200, nil,
-			`{"active":true,"username":"johndoe","sub":"johndoe","token_type":"bearer","iat":1700000000,"exp":1700001800}`},
-		{"introspect, unknown token", "POST /introspect", urlencoded, "token=nonsense", "Bearer {gate introspect}", 200, tokenHeaders, `{"active":false}`},
-		{"introspect, of a disabled user", "POST /introspect", urlencoded, "token={alice}", "Bearer {gate introspect}", 200, nil, `{"active":false}`},
-		{"introspect, no token", "POST /introspect", urlencoded, "", "Bearer {gate introspect}", 422, tokenHeaders, lacks("token")},
-		{"introspect, token twice", "POST /introspect", urlencoded, "token=a&token=b", "Bearer {gate introspect}", 422, nil, repeated("token")},
-		{
-			name:    "introspect, no credentials",
-			request: "POST /introspect",
-			kind:    urlencoded,
-			body:    "token={johndoe}",
-			status:  401,
-			headers: bothChallenges,
-			want:    refused(`"Not authenticated"`, "invalid_token", "Not authenticated"),
-		},
-		{
-			name:    "introspect, another scheme",
-			request: "POST /introspect",
-			kind:    urlencoded,
-			body:    "token={johndoe}",
-			auth:    "Digest x",
-			status:  401,
-			headers: bothChallenges,
-			want:    refused(`"Not authenticated"`, "invalid_token", "Not authenticated"),
-		},
-		{
-			name:    "introspect, a bearer token that is none",
-			request: "POST /introspect",
-			kind:    urlencoded,
-			body:    "token={johndoe}",
-			auth:    "Bearer ",
-			status:  401,
-			headers: bothChallenges,
-			want:    refused(`"Not authenticated"`, "invalid_token", "Not authenticated"),
-		},
-		{
-			name:    "introspect, by an unknown token",
-			request: "POST /introspect",
-			kind:    urlencoded,
-			body:    "token={johndoe}",
-			auth:    "Bearer x",
-			status:  401,
-			headers: invalidToken,
-			want:    refused(`"Not authenticated"`, "invalid_token", "Not authenticated"),
-		},
-		{
-			name:    "introspect, an unknown token by itself",
-			request: "POST /introspect",
-			kind:    urlencoded,
-			body:    "token=x",
-			auth:    "Bearer x",
-			status:  401,
-			headers: invalidToken,
-			want:    refused(`"Not authenticated"`, "invalid_token", "Not authenticated"),
-		},
-		{"introspect, by a disabled user", "POST /introspect", urlencoded, "token={johndoe}", "Bearer {alice}", 400, nil, refused(`"Inactive user"`, "invalid_token", "Inactive user")},
-		{"introspect, scope not requested", "POST /introspect", urlencoded, "token={johndoe}", "Bearer {gate}", 403,
-			map[string]string{"WWW-Authenticate": `Bearer error="insufficient_scope", scope="introspect"`}, refused(`"Not enough permissions"`, "insufficient_scope", "Not enough permissions")},
-		{"introspect, scope not allowed", "POST /introspect", urlencoded, "token={johndoe}", "Bearer {johndoe introspect}", 403, nil, refused(`"Not enough permissions"`, "insufficient_scope", "Not enough permissions")},
-		{"introspect, Basic", "POST /introspect", urlencoded, "token={scopey items:read}", basic("gate:secret4"), 200, tokenHeaders,
-			`{"active":true,"username":"scopey","sub":"scopey","scope":"items:read","token_type":"bearer","iat":1700000000,"exp":1700001800}`},
-		{"introspect, Basic, unknown token", "POST /introspect", urlencoded, "token=nonsense", basic("gate:secret4"), 200, nil, `{"active":false}`},
-		{"introspect, Basic, unencoded", "POST /introspect", urlencoded, "token=nonsense", basic("items service:battery staple"), 200, nil, `{"active":false}`},
-		{"introspect, Basic, with plus", "POST /introspect", urlencoded, "token=nonsense", basic("items+service:battery+staple"), 200, nil, `{"active":false}`},
-		{"introspect, Basic, with percent", "POST /introspect", urlencoded, "token=nonsense", basic("items%20service:battery%20staple"), 200, nil, `{"active":false}`},
-		{"introspect, client in the form", "POST /introspect", urlencoded, "token=nonsense&client_id=gate&client_secret=secret4", "", 200, nil, `{"active":false}`},
-		{"introspect, client in a multipart form", "POST /introspect", "multipart/form-data; boundary=B", part + "token\r\n\r\nx\r\n" + part + "client_id\r\n\r\ngate\r\n" + part + "client_secret\r\n\r\nsecret4\r\n--B--\r\n", "", 200, nil, `{"active":false}`},
-		{"introspect, Basic, and the client names itself", "POST /introspect", urlencoded, "token=nonsense&client_id=gate", basic("gate:secret4"), 200, nil, `{"active":false}`},
-		{"introspect, Basic, wrong secret", "POST /introspect", urlencoded, "token=nonsense", basic("gate:secret"), 401, basicChallenge, noClient},
-		{"introspect, Basic, unknown client", "POST /introspect", urlencoded, "token=nonsense", basic("nobody:secret"), 401, basicChallenge, noClient},
-		{"introspect, Basic, no colon", "POST /introspect", urlencoded, "token=nonsense", basic("gate"), 401, basicChallenge, noClient},
-		{"introspect, Basic, a user who may not hold the scope", "POST /introspect", urlencoded, "token={johndoe}", basic("johndoe:secret"), 401, basicChallenge, noClient},
-		{"introspect, Basic, a disabled user", "POST /introspect", urlencoded, "token={johndoe}", basic("shut:battery staple"), 401, basicChallenge, noClient},
-		{"introspect, client in the form, wrong secret", "POST /introspect", urlencoded, "token=nonsense&client_id=gate&client_secret=secret", "", 401, basicChallenge, noClient},
-		{"introspect, client in the form, without a name", "POST /introspect", urlencoded, "token=nonsense&client_secret=secret4", "", 401, basicChallenge, noClient},
-		{"introspect, client in the form, without a secret", "POST /introspect", urlencoded, "token=nonsense&client_id=gate", "", 401, basicChallenge, noClient},
-		{
-			name:    "introspect, client in the query",
-			request: "POST /introspect?client_id=gate&client_secret=secret4",
-			kind:    urlencoded,
-			body:    "token=nonsense",
-			status:  401,
-			headers: bothChallenges,
-			want:    refused(`"Not authenticated"`, "invalid_token", "Not authenticated"),
-		},
-		{
-			name:    "introspect, Basic and the same in the form",
-			request: "POST /introspect",
-			kind:    urlencoded,
-			body:    "token=nonsense&client_id=gate&client_secret=secret4",
-			auth:    basic("gate:secret4"),
-			status:  200,
-			want:    `{"active":false}`,
-		},
-		{
-			name:    "introspect, Basic and another secret in the form",
-			request: "POST /introspect",
-			kind:    urlencoded,
-			body:    "token=nonsense&client_id=gate&client_secret=secret",
-			auth:    basic("gate:secret4"),
-			status:  400,
-			headers: tokenHeaders,
-			want:    twoWays,
-		},
-		{"introspect, a bearer token and the form", "POST /introspect", urlencoded, "token=nonsense&client_id=gate&client_secret=secret4", "Bearer {gate introspect}", 400, tokenHeaders, twoWays},
-		{"introspect, client_secret twice", "POST /introspect", urlencoded, "token=x&client_id=gate&client_secret=secret4&client_secret=x", "", 422, nil, repeated("client_secret")},
-
-		// /auth
-		{"auth", "GET /auth", "", "", "Bearer {johndoe}", 200, map[string]string{"Remote-User": "johndoe", "Remote-Name": "John Doe", "Remote-Email": "johndoe@example.com", "Remote-Scope": "", "Content-Type": ""}, ""},
-		{"auth, HEAD", "HEAD /auth", "", "", "Bearer {johndoe}", 200, map[string]string{"Remote-User": "johndoe"}, ""},
-		{"auth, any method", "PROPFIND /auth", "", "", "Bearer {johndoe}", 200, map[string]string{"Remote-User": "johndoe"}, ""},
-		{"auth, any path below", "DELETE /auth/items/1/", "", "", "Bearer {johndoe}", 200, map[string]string{"Remote-User": "johndoe", "Location": ""}, ""},
-		{"auth, the path of another endpoint", "POST /auth/../token", urlencoded, "username=johndoe&password=secret", "", 401, bearer, `{"detail":"Not authenticated"}`},
-		{"auth, a body is not read", "POST /auth", urlencoded, "token=x&token=x;%zz", "Bearer {johndoe}", 200, nil, ""},
-		{"auth, a scope that is held", "GET /auth?scope=items:read", "", "", "Bearer {scopey items:read}", 200, map[string]string{"Remote-User": "scopey", "Remote-Name": "", "Remote-Scope": "items:read"}, ""},
-		{"auth, one of two scopes held", "GET /auth?scope=items:read+items:write", "", "", "Bearer {scopey items:read}", 403,
-			map[string]string{"WWW-Authenticate": `Bearer error="insufficient_scope", scope="items:read items:write"`, "Remote-User": ""}, `{"detail":"Not enough permissions"}`},
-		{"auth, scopes in two parameters", "GET /auth?scope=items:read&scope=items:write", "", "", "Bearer {scopey items:read}", 403, nil, `{"detail":"Not enough permissions"}`},
-		{"auth, scope not requested", "GET /auth?scope=items:read", "", "", "Bearer {scopey}", 403, nil, `{"detail":"Not enough permissions"}`},
-		{"auth, an empty scope", "GET /auth?scope=", "", "", "Bearer {johndoe}", 403, nil, `{"detail":"The scope in the query is empty or malformed"}`},
-		{"auth, a malformed query", "GET /auth?x=%zz", "", "", "Bearer {johndoe}", 403, nil, `{"detail":"The scope in the query is empty or malformed"}`},
-		{"auth, disabled", "GET /auth", "", "", "Bearer {alice}", 403, map[string]string{"Remote-User": ""}, `{"detail":"Inactive user"}`},
-		{"auth, no token", "GET /auth", "", "", "", 401, bearer, `{"detail":"Not authenticated"}`},
-		{"auth, no token, another method", "OPTIONS /auth", "", "", "", 401, bearer, `{"detail":"Not authenticated"}`},
-		{"auth, a bad token", "GET /auth/", "", "", "Bearer x", 401, invalidToken, `{"detail":"Not authenticated"}`},
-		{
-			name:    "auth, a bad token and a scope",
-			request: "GET /auth?scope=items:read",
-			auth:    "Bearer x",
-			status:  401,
-			headers: invalidToken,
-			want:    `{"detail":"Not authenticated"}`,
-		},
-		{"auth, another scheme", "GET /auth", "", "", "Basic am9obmRvZTpzZWNyZXQ=", 401, bearer, `{"detail":"Not authenticated"}`},
-		{"auth, a token in the query", "GET /auth/?access_token={johndoe}", "", "", "", 401, bearer, `{"detail":"Not authenticated"}`},
-		{"auth, scopes for scope", "GET /auth?scopes=admin", "", "", "Bearer {johndoe}", 403, nil,
-			`{"detail":"The query has a parameter other than scope"}`},
-		{"auth, scopes for scope, below", "GET /auth/x?scopes=admin", "", "", "Bearer {johndoe}", 200, nil, ""},
-
-		// the rest
-		{"root", "GET /", "", "", "", 307, map[string]string{"Location": "docs"}, ""},
-		{"root, POST", "POST /", "", "", "", 405, map[string]string{"Allow": "GET, HEAD"}, `{"detail":"Method Not Allowed"}`},
-		{"docs, HEAD", "HEAD /docs", "", "", "", 200, map[string]string{"Content-Type": "text/html; charset=utf-8", "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff",
-			"Content-Security-Policy": "default-src 'none'; script-src 'self' https://cdn.jsdelivr.net/npm/swagger-ui-dist@" + swaggerui.Version + "/swagger-ui-bundle.js; " +
-				"style-src 'self' https://cdn.jsdelivr.net/npm/swagger-ui-dist@" + swaggerui.Version + "/swagger-ui.css; " +
-				"img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"}, ""},
-		{"docs, POST", "POST /docs", "", "", "", 405, map[string]string{"Allow": "GET, HEAD"}, `{"detail":"Method Not Allowed"}`},
-		{"docs, slash", "GET /docs/", "", "", "", 307, map[string]string{"Location": "../docs"}, ""},
-		{"docs, the template itself", "GET /docs/page.html", "", "", "", 404, nil, `{"detail":"Not Found"}`},
-		{"docs, Swagger UI comes from the CDN", "GET /docs/swagger-ui.css", "", "", "", 404, nil, `{"detail":"Not Found"}`},
-		{"docs, script", "HEAD /docs/page.js", "", "", "", 200, map[string]string{"Content-Type": "text/javascript; charset=utf-8"}, ""},
-		{"docs, style sheet", "HEAD /docs/page.css", "", "", "", 200, map[string]string{"Content-Type": "text/css; charset=utf-8"}, ""},
-		{"openapi", "HEAD /openapi.json", "", "", "", 200, map[string]string{"Content-Type": "application/json"}, ""},
-		{"healthz", "GET /healthz", "", "", "", 200, map[string]string{"Content-Type": "application/json"}, `{"status":"ok"}`},
-		{"livez", "GET /livez", "", "", "", 200, nil, `{"status":"ok"}`},
-		{"healthz, POST", "POST /healthz", "", "", "", 405, map[string]string{"Allow": "GET, HEAD"}, `{"detail":"Method Not Allowed"}`},
-		{"slash, query kept", "GET /users/me/?a=b", "", "", "", 307, map[string]string{"Location": "../../users/me?a=b"}, ""},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			withTokens := func(text string) string {
-				return regexp.MustCompile(`\{(\w+)( \S+)?\}`).ReplaceAllStringFunc(text, func(found string) string {
-					name, scope, _ := strings.Cut(strings.Trim(found, "{}"), " ")
-					return s.login(name, scope)
-				})
-			}
-			method, target, _ := strings.Cut(tt.request, " ")
-			r := httptest.NewRequest(method, target, strings.NewReader(withTokens(tt.body)))
-			if tt.kind != "" {
-				r.Header.Set("Content-Type", tt.kind)
-			}
-			if tt.auth != "" {
-				r.Header.Set("Authorization", withTokens(tt.auth))
-			}
-			w := s.do(r)
-			if w.Code != tt.status {
-				t.Errorf("status %d, want %d", w.Code, tt.status)
-			}
-			if w.Code == http.StatusOK {
-				succeeded[method+" "+r.URL.Path] = true
-			}
-			for name, value := range tt.headers {
-				if got := strings.Join(w.Header().Values(name), "; "); got != value {
-					t.Errorf("%s %q, want %q", name, got, value)
-				}
-			}
-			got := regexp.MustCompile(`"access_token":"[A-Za-z0-9_-]{43}"`).ReplaceAllString(w.Body.String(), `"access_token":"opaque"`)
-			if got != tt.want {
-				t.Errorf("body %s\nwant %s", got, tt.want)
-			}
+	withTokens := func(text string) string {
+		return regexp.MustCompile(`\{(\w+)( \S+)?\}`).ReplaceAllStringFunc(text, func(found string) string {
+			name, scope, _ := strings.Cut(strings.Trim(found, "{}"), " ")
+			return s.login(name, scope)
 		})
+	}
+	succeeded := make(map[string]bool) // method and path of each request that got 200
+	for _, path := range []struct {
+		request string
+		rows    []row
+	}{
+		{"POST /token", tokenRows},
+		{"GET /users/me", usersMeRows},
+		{"POST /revoke", revokeRows},
+		{"POST /introspect", introspectRows},
+		{"GET /auth", authRows},
+		{"GET /", otherRows},
+	} {
+		for _, tt := range path.rows {
+			t.Run(path.request+", "+tt.name, func(t *testing.T) {
+				method, target, _ := strings.Cut(cmp.Or(tt.request, path.request), " ")
+				r := httptest.NewRequest(method, target, strings.NewReader(withTokens(tt.body)))
+				if tt.kind != "" || tt.body != "" {
+					r.Header.Set("Content-Type", cmp.Or(tt.kind, urlencoded))
+				}
+				if tt.auth != "" {
+					r.Header.Set("Authorization", withTokens(tt.auth))
+				}
+				w := s.do(r)
+				if want := cmp.Or(tt.status, http.StatusOK); w.Code != want {
+					t.Errorf("status %d, want %d", w.Code, want)
+				}
+				if w.Code == http.StatusOK {
+					succeeded[method+" "+r.URL.Path] = true
+				}
+				for name, value := range tt.headers {
+					if got := strings.Join(w.Header().Values(name), "; "); got != value {
+						t.Errorf("%s %q, want %q", name, got, value)
+					}
+				}
+				opaque := regexp.MustCompile(`"access_token":"[A-Za-z0-9_-]{43}"`)
+				if got := opaque.ReplaceAllString(w.Body.String(), `"access_token":"opaque"`); got != tt.want {
+					t.Errorf("body %s\nwant %s", got, tt.want)
+				}
+			})
+		}
 	}
 	for _, route := range routes(&auth{}, nil) {
 		if path := cmp.Or(route.Method, "GET") + " " + route.Path; !succeeded[path] {

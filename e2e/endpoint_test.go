@@ -32,7 +32,7 @@ func TestAddAnEndpoint(t *testing.T) {
 		paths    = `"paths": {` + "\n"
 		schemas  = `"schemas": {` + "\n"
 		scopes   = `"scopes": {`
-		row      = "\t\t// GET /users/me\n"
+		rows     = "var usersMeRows = []row{\n"
 		endpoint = `"/users/me/items": {"get": {
 			"operationId": "read_own_items", "summary": "Read Own Items", "security": [{"OAuth2PasswordBearer": ["items:list"]}],
 			"responses": {
@@ -64,7 +64,9 @@ func readOwnItems(w http.ResponseWriter, _ *http.Request, user currentUser) erro
 		{"its scope", func() { edit("docs/openapi.json", scopes, scopes+`"items:list": "list items", `) },
 			`handlers_test\.go: add rows to TestEndpoints for GET /users/me/items, one of them with status 200`},
 		{"its rows", func() {
-			edit("handlers_test.go", row, "\t\t{\"items\", \"GET /users/me/items\", \"\", \"\", \"Bearer {johndoe}\", 200, nil, `[{\"item_id\":\"Foo\",\"owner\":\"johndoe\"}]`},\n"+row)
+			edit("handlers_test.go", rows, rows+`	{name: "items", request: "GET /users/me/items", auth: "Bearer {johndoe}",
+		want: "[{\"item_id\":\"Foo\",\"owner\":\"johndoe\"}]"},
+`)
 		}, ""},
 	} {
 		step.edit()
