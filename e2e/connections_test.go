@@ -111,6 +111,32 @@ func TestFewDescriptors(t *testing.T) {
 	}
 }
 
+// TestHalfRequests opens 300 connections that send half a request. Others are served
+// meanwhile.
+func TestHalfRequests(t *testing.T) {
+	addr := start(t)
+	for i := range 300 {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		half := "POST /token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n" +
+			"Content-Length: 99\r\n\r\nusername="
+		io.WriteString(conn, half[:len(half)-i%2*20]) // every other within its header
+	}
+	for range 10 {
+		response, err := http.Get("http://" + addr + "/healthz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != 200 {
+			t.Errorf("status %d", response.StatusCode)
+		}
+	}
+}
+
 // TestSharedConnections puts the service behind proxies that share their
 // connections to it between clients. One client sends bodies that nobody reads,
 // half ones and late ones; the others must each get the answers to their own

@@ -64,8 +64,8 @@ func readOwnItems(w http.ResponseWriter, _ *http.Request, user currentUser) erro
 		{"its scope", func() { edit("docs/openapi.json", scopes, scopes+`"items:list": "list items", `) },
 			`handlers_test\.go: add rows to TestEndpoints for GET /users/me/items, one of them with status 200`},
 		{"its rows", func() {
-			edit("handlers_test.go", rows, rows+`	{name: "items", request: "GET /users/me/items", auth: "Bearer {johndoe}",
-		want: "[{\"item_id\":\"Foo\",\"owner\":\"johndoe\"}]"},
+			edit("handlers_test.go", rows, rows+`	{name: "items", request: "GET /users/me/items",
+		auth: "Bearer {johndoe}", want: "[{\"item_id\":\"Foo\",\"owner\":\"johndoe\"}]"},
 `)
 		}, ""},
 	} {

@@ -13,7 +13,7 @@ import (
 	"io"
 	"maps"
 	"math/big"
-	"net/http"
+	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -92,7 +92,7 @@ func mayMount(t *testing.T) bool {
 
 // TestFilesChange changes a file in each of the ways, once the service has loaded
 // it. Within two seconds, a changed password ends the tokens and the password from
-// before, and a renewed certificate is served.
+// before, and a renewed certificate is served, also to who resumes TLS sessions.
 func TestFilesChange(t *testing.T) {
 	users := func(password string) []byte {
 		return fmt.Appendf(nil, `{"jane": {"hashed_password": %q}}`, hashOf(t, password))
@@ -105,13 +105,15 @@ func TestFilesChange(t *testing.T) {
 		json.Unmarshal(body, &answer)
 		return answer.AccessToken, status
 	}
-	serial := func(addr string) int64 {
-		conn, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true})
+	serial := func(addr string, client *tls.Config) int64 {
+		conn, err := tls.Dial("tcp", addr, client)
 		if err != nil {
 			t.Error(err)
 			return 0
 		}
 		defer conn.Close()
+		io.WriteString(conn, "GET /livez HTTP/1.0\r\n\r\n")
+		io.ReadAll(conn) // the ticket for another session comes with the answer
 		return conn.ConnectionState().PeerCertificates[0].SerialNumber.Int64()
 	}
 	first, second := users("first"), users("second")
@@ -139,11 +141,12 @@ func TestFilesChange(t *testing.T) {
 
 		dir = prepare(t, way, certificate(t, 1), certificate(t, 2))
 		addr := startIn(t, dir, "-tls-cert", "file", "-tls-key", "file")
-		if n := serial(addr); n != 1 {
+		client := &tls.Config{InsecureSkipVerify: true, ClientSessionCache: tls.NewLRUClientSessionCache(1)}
+		if n := serial(addr, client); n != 1 {
 			t.Fatalf("the first certificate is number %d", n)
 		}
 		shell(t, dir, way.change)
-		changed["certificate by "+way.name] = func() bool { return serial(addr) == 2 }
+		changed["certificate by "+way.name] = func() bool { return serial(addr, client) == 2 }
 	}
 	for deadline := time.Now().Add(5 * time.Second); len(changed) > 0; time.Sleep(50 * time.Millisecond) {
 		maps.DeleteFunc(changed, func(_ string, is func() bool) bool { return is() })
@@ -153,97 +156,18 @@ func TestFilesChange(t *testing.T) {
 	}
 }
 
-// TestFilesRefused puts something in the place of the users and of the certificate
-// that must not be read, or not to its end. The service says so and reads the files
-// again that come after it.
-func TestFilesRefused(t *testing.T) {
-	dir := t.TempDir()
-	write := func(name string, text []byte) {
-		t.Helper()
-		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write("good.pem", certificate(t, 1))
-	write("good.json", []byte("{}"))
-	const putBack = "rm -rf pair.pem users.json && cp good.pem pair.pem && cp good.json users.json"
-	shell(t, dir, putBack)
-	addr := freeAddrs(t, 1)[0]
-	users, pair := filepath.Join(dir, "users.json"), filepath.Join(dir, "pair.pem")
-	k := &keeper{process: &process{t: t, name: program, url: "https://" + addr, log: filepath.Join(dir, "log"),
-		args: []string{"-addr", addr, "-users", users, "-tls-cert", pair, "-tls-key", pair}}}
-	k.expected = []string{"could not be loaded again, keeping the previous version"}
-	insecure := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
-	wants := func(when, want string) {
-		t.Helper()
-		var body []byte
-		for deadline := time.Now().Add(5 * time.Second); string(body) != want; time.Sleep(10 * time.Millisecond) {
-			if response, err := insecure.Get(k.url + "/healthz"); err == nil {
-				body, _ = io.ReadAll(response.Body)
-				response.Body.Close()
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("%s, /healthz says %s, want %s", when, body, want)
-			}
-		}
-	}
-	k.start()
-	t.Cleanup(k.kill)
-	wants("at the start", ok)
-	for _, tt := range []struct {
-		name, change string
-		hangup       bool
-	}{
-		{name: "links to the null device", change: "ln -sf /dev/null pair.pem && ln -sf /dev/null users.json"},
-		{name: "folders", change: "rm pair.pem users.json && mkdir pair.pem users.json"},
-		{name: "pipes", change: "rm pair.pem users.json && mkfifo pair.pem users.json"},
-		{name: "pipes, and SIGHUP", change: "rm pair.pem users.json && mkfifo pair.pem users.json", hangup: true},
-		{name: "large files", change: "truncate -s 1G pair.pem users.json"},
-	} {
-		shell(t, dir, tt.change)
-		if tt.hangup {
-			k.signal(syscall.SIGHUP)
-		}
-		wants(tt.name, `{"status":"ok","detail":"certificate could not be loaded again, keeping the previous version; `+
-			`users could not be loaded again, keeping the previous version"}`)
-		shell(t, dir, putBack)
-		wants("without the "+tt.name, ok)
-	}
-	k.stop()
-}
-
-// TestUsersFromPipe starts the service with its users in a pipe, which it reads once.
-func TestUsersFromPipe(t *testing.T) {
-	dir := t.TempDir()
-	users := fmt.Appendf(nil, `{"johndoe": {"hashed_password": %q}}`, hashOf(t, "secret"))
-	if err := os.WriteFile(filepath.Join(dir, "users.json"), users, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, command := range []string{
-		`exec "$0" -addr $1 -users /dev/stdin < <(cat users.json)`,
-		`exec "$0" -addr $1 -users <(cat users.json)`,
-		`mkfifo pipe; cat users.json >pipe & exec "$0" -addr $1 -users pipe`,
-	} {
-		addr := freeAddrs(t, 1)[0]
-		k := &keeper{told: make(map[string]int), process: &process{t: t, url: "http://" + addr, name: "bash",
-			args: []string{"-c", "cd " + dir + "; " + command, program, addr}, log: filepath.Join(dir, "log")}}
-		k.start()
-		k.healthz(ok)
-		if _, status := k.login(); status != 200 {
-			t.Errorf("%s: a login: %d", command, status)
-		}
-		k.kill()
-	}
-}
-
-// certificate returns a certificate and its key, in PEM.
+// certificate returns a certificate for 127.0.0.1 and its key, in PEM.
 func certificate(t *testing.T, serial int64) []byte {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(serial), NotAfter: time.Now().Add(30 * 24 * time.Hour)}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(serial),
+		NotAfter:     time.Now().Add(30 * 24 * time.Hour),
+		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
 	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)

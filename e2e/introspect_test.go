@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/zitadel/oidc/v3/pkg/client/rs"
 	"github.com/zitadel/oidc/v3/pkg/oidc"
@@ -179,4 +180,45 @@ print(opener.open(os.environ['URL'], b'token=x').read().decode())"`,
 			}
 		})
 	}
+}
+
+// TestKeptConnection has a client's secret guessed at its own address, until a new
+// connection has to wait for a second. The connection that the client keeps does not.
+func TestKeptConnection(t *testing.T) {
+	users := filepath.Join(t.TempDir(), "users.json")
+	write(t, users, `{"items-service": {"hashed_password": "`+hashOf(t, "battery staple")+`", "scopes": ["introspect"]}}`)
+	origin := "http://" + start(t, "-users", users)
+	ask := func(client *http.Client, secret string) int {
+		r, err := http.NewRequest("POST", origin+"/introspect", strings.NewReader("token=x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.SetBasicAuth("items-service", secret)
+		response, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.Copy(io.Discard, response.Body)
+		response.Body.Close()
+		return response.StatusCode
+	}
+	kept := &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}}
+	anew := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	if status := ask(kept, "battery staple"); status != 200 {
+		t.Errorf("%d, want 200", status)
+	}
+	for range 10 {
+		if status := ask(anew, "guess"); status != 401 {
+			t.Errorf("a guess: %d, want 401", status)
+		}
+	}
+	guessed := time.Now()
+	if status := ask(kept, "battery staple"); status != 200 || time.Since(guessed) >= time.Second {
+		t.Errorf("on the kept connection: %d after %v", status, time.Since(guessed))
+	}
+	if status := ask(anew, "battery staple"); status != 200 || time.Since(guessed) < 900*time.Millisecond {
+		t.Errorf("on a new connection: %d after %v", status, time.Since(guessed))
+	}
+	kept.CloseIdleConnections()
 }
