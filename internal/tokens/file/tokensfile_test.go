@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"testing"
@@ -128,9 +129,11 @@ func lacks(t testing.TB, s *Store, want string) {
 const cannotWrite = "the tokens file cannot be written"
 
 // TestMain lets more tests run at a time than there are cores, unless -parallel
-// says otherwise: they mostly wait.
+// says otherwise: they mostly wait. It lets the heap grow to several megabytes
+// before a collection, as each of thousands of starts and rewrites takes one or two.
 func TestMain(m *testing.M) {
 	flag.Set("test.parallel", "16")
+	debug.SetGCPercent(1000)
 	os.Exit(m.Run())
 }
 
