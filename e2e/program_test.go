@@ -159,7 +159,8 @@ func TestLogInJSON(t *testing.T) {
 	}
 }
 
-// TestReload sends SIGHUP for a broken users file, and for an empty one.
+// TestReload sends SIGHUP for a broken users file, for an empty one, and for the same
+// again.
 func TestReload(t *testing.T) {
 	const kept = "users could not be loaded again, keeping the previous version"
 	file := filepath.Join(t.TempDir(), "users.json")
@@ -175,6 +176,8 @@ func TestReload(t *testing.T) {
 	p.says(`level=WARN msg="there are no users: nobody can log in" source=\S+users.json\n` +
 		`.*msg="users loaded" users=0 source=\S+users.json`)
 	p.healthz(`{"status":"ok"}`)
+	p.signal(syscall.SIGHUP) // the files have not changed: only the signal loads them
+	p.says(`(?s)msg="users loaded" users=0 .*msg="users loaded" users=0 `)
 	p.stop()
 }
 
