@@ -1570,6 +1570,196 @@ var authRows = []row{
 	{name: "scopes for scope, below", request: "GET /auth/x?scopes=admin", auth: "Bearer {johndoe}"},
 }
 
+// # The login page
+
+// withPage turns the login page on. No client is generated for it, so docs/openapi.json
+// does not have it.
+func (s *service) withPage(c loginpage.Config) *service {
+	c.On = true
+	s.auth.page = c
+	s.Handler = newHandler(s.auth, s.pages)
+	return s
+}
+
+// enter logs in at the page as a browser does, and returns the cookie.
+func (s *service) enter(username string) *http.Cookie {
+	s.t.Helper()
+	w := s.post("/login", "username="+username+"&password="+passwords[username], "")
+	cookies := w.Result().Cookies()
+	if w.Code != http.StatusSeeOther || len(cookies) == 0 || cookies[0].Value == "" && cookies[1].Value == "" {
+		s.t.Fatalf("login of %s: %d %s", username, w.Code, w.Body)
+	}
+	if cookies[0].Value == "" {
+		return cookies[1]
+	}
+	return cookies[0]
+}
+
+// TestLoginPageOff wants nothing to know of the page unless it is on.
+func TestLoginPageOff(t *testing.T) {
+	s := newService(t, testUsers())
+	token := s.login("scopey")
+	for _, tt := range []struct{ method, path, body string }{
+		{"GET", "/login", `{"detail":"Not Found"}`},
+		{"POST", "/login", `{"detail":"Not Found"}`},
+		{"POST", "/logout", `{"detail":"Not Found"}`},
+		{"GET", "/auth", `{"detail":"Not authenticated"}`},
+	} {
+		r := httptest.NewRequest(tt.method, tt.path, nil)
+		r.Header.Set("Cookie", "__Host-simple_oauth2="+token+"; simple_oauth2="+token)
+		r.Header.Set("X-Forwarded-Proto", "http")
+		if w := s.do(r); w.Body.String() != tt.body || w.Header()["Set-Cookie"] != nil {
+			t.Errorf("%s %s: %d %s", tt.method, tt.path, w.Code, w.Body)
+		}
+	}
+}
+
+// TestLoginPageCookie wants only /auth and the page to read the cookie.
+func TestLoginPageCookie(t *testing.T) {
+	s := newService(t, testUsers()).withPage(loginpage.Config{})
+	jane, gate := s.enter("scopey"), s.enter("gate")
+	alice := s.login("alice")
+	for _, tt := range []struct {
+		name         string
+		method, path string
+		cookie       string
+		bearer       string
+		proto        string // what the gateway says; http, if empty
+		status       int
+		user         string // for /auth
+	}{
+		{name: "/auth", method: "GET", path: "/auth", cookie: jane.Value, status: 200, user: "scopey"},
+		{name: "its scopes", method: "GET", path: "/auth?scope=items:read+items:write", cookie: jane.Value,
+			status: 200, user: "scopey"},
+		{name: "another method", method: "POST", path: "/auth/items", cookie: jane.Value, status: 200, user: "scopey"},
+		{name: "a scope that the user may not hold", method: "GET", path: "/auth?scope=introspect", cookie: jane.Value,
+			status: 403},
+		{name: "a bearer token goes before", method: "GET", path: "/auth", cookie: jane.Value, bearer: gate.Value,
+			status: 200, user: "gate"},
+		{name: "also a wrong one", method: "GET", path: "/auth", cookie: jane.Value, bearer: "x", status: 401},
+		{name: "a bearer token in the cookie", method: "GET", path: "/auth", cookie: s.login("gate"),
+			status: 200, user: "gate"},
+		{name: "a disabled user", method: "GET", path: "/auth", cookie: alice, status: 403},
+		{name: "unknown", method: "GET", path: "/auth", cookie: "x", status: 401},
+		{name: "http's on https", method: "GET", path: "/auth", cookie: jane.Value, proto: "https", status: 401},
+		{name: "/users/me", method: "GET", path: "/users/me", cookie: jane.Value, status: 401},
+		{name: "/introspect", method: "POST", path: "/introspect", cookie: gate.Value, status: 401},
+		{name: "/revoke", method: "POST", path: "/revoke", cookie: jane.Value, status: 422},
+		{name: "/token", method: "POST", path: "/token", cookie: jane.Value, status: 422},
+		{name: "the page", method: "GET", path: "/login", cookie: jane.Value, status: 200},
+		{name: "the page's other methods", method: "PUT", path: "/login", cookie: jane.Value, status: 405},
+		{name: "a logout by GET", method: "GET", path: "/logout", cookie: jane.Value, status: 405},
+		{name: "a page behind it", method: "GET", path: "/login/x", cookie: jane.Value, status: 404},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			form := "token=" + gate.Value
+			if tt.path == "/revoke" {
+				form = ""
+			}
+			r := httptest.NewRequest(tt.method, tt.path, strings.NewReader(form))
+			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			r.Header.Set("Cookie", "simple_oauth2="+tt.cookie)
+			r.Header.Set("X-Forwarded-Proto", cmp.Or(tt.proto, "http"))
+			if tt.bearer != "" {
+				r.Header.Set("Authorization", "Bearer "+tt.bearer)
+			}
+			w := s.do(r)
+			if w.Code != tt.status || w.Header().Get("Remote-User") != tt.user || w.Header().Get("Cache-Control") != "no-store" {
+				t.Errorf("%d for %q, %v %s", w.Code, w.Header().Get("Remote-User"), w.Header(), w.Body)
+			}
+		})
+	}
+}
+
+// TestLoginPageEnds wants whatever ends a token to end a session.
+func TestLoginPageEnds(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		ends   func(s *service, cookie *http.Cookie)
+		status int // of /auth then
+		shows  string
+	}{
+		{name: "nothing", ends: func(*service, *http.Cookie) {}, status: 200, shows: "logged in as <strong>scopey"},
+		{name: "time", status: 401, shows: "Password",
+			ends: func(s *service, _ *http.Cookie) { s.clock = s.clock.Add(30 * time.Minute) }},
+		{name: "/revoke", status: 401, shows: "Password",
+			ends: func(s *service, c *http.Cookie) { s.post("/revoke", "token="+c.Value, "") }},
+		{name: "/logout", status: 401, shows: "Password", ends: func(s *service, c *http.Cookie) {
+			r := httptest.NewRequest("POST", "/logout", nil)
+			r.AddCookie(c)
+			s.do(r)
+		}},
+		{name: "another login", status: 200, shows: "<strong>scopey",
+			ends: func(s *service, _ *http.Cookie) { s.enter("scopey") }},
+		{name: "a new password", status: 401, shows: "Password", ends: func(s *service, _ *http.Cookie) {
+			s.write(`{"scopey": {"hashed_password": "` + newHashOf("secret3") + `"}}`)
+			s.auth.users.load()
+		}},
+		{name: "removed", status: 401, shows: "Password",
+			ends: func(s *service, _ *http.Cookie) { s.write(`{}`); s.auth.users.load() }},
+		{name: "disabled", status: 403, shows: "<strong>scopey</strong> is disabled", ends: func(s *service, _ *http.Cookie) {
+			s.write(strings.Replace(testUsers(), `"scopey": {`, `"scopey": {"disabled": true, `, 1))
+			s.auth.users.load()
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newService(t, testUsers()).withPage(loginpage.Config{})
+			cookie := s.enter("scopey")
+			if cookie.MaxAge != 1800 {
+				t.Errorf("the browser keeps it for %d s", cookie.MaxAge)
+			}
+			tt.ends(s, cookie)
+			for path, want := range map[string]int{"/auth": tt.status, "/login": 200} {
+				r := httptest.NewRequest("GET", path, nil)
+				r.Header.Set("X-Forwarded-Proto", "http")
+				r.AddCookie(cookie)
+				w := s.do(r)
+				if w.Code != want || path == "/login" && !strings.Contains(w.Body.String(), tt.shows) {
+					t.Errorf("%s: %d %s", path, w.Code, w.Body)
+				}
+			}
+		})
+	}
+}
+
+// TestLoginPageGuessing wants a guess at the page to be one at /token, and the other
+// way round: the same counts, and the same lines in the log.
+func TestLoginPageGuessing(t *testing.T) {
+	for _, username := range []string{"johndoe", "alice", "nobody"} {
+		t.Run(username, func(t *testing.T) {
+			s := newService(t, testUsers()).withPage(loginpage.Config{})
+			for i, path := range []string{"/login", "/token", "/login"} {
+				if w := s.post(path, "username="+username+"&password=wrong", ""); w.Code != 400 {
+					t.Errorf("guess %d: %d %s", i, w.Code, w.Body)
+				}
+			}
+			lines := strings.Split(regexp.MustCompile(`time=\S+ `).ReplaceAllString(s.log.String(), ""), "\n")
+			last := lines[len(lines)-4:]
+			if last[0] != last[1] || last[1] != last[2] || !strings.Contains(last[0], "login failed") {
+				t.Errorf("the log is\n%s", s.log)
+			}
+			w := s.post("/login", "username="+username+"&password="+cmp.Or(passwords[username], "any"), "")
+			body := w.Body.String()
+			if w.Code != 429 || w.Header().Get("Retry-After") != "1" || !strings.Contains(body, "Try again in 1 second.") ||
+				strings.Contains(body, "disabled") {
+				t.Errorf("the fourth: %d %s", w.Code, w.Body)
+			}
+		})
+	}
+	s := newService(t, testUsers()).withPage(loginpage.Config{})
+	tokens := s.memory.Live()
+	w := s.post("/login", "username=alice&password=secret2", "")
+	if w.Code != 403 || !strings.Contains(w.Body.String(), "disabled") || w.Header()["Set-Cookie"] != nil ||
+		s.memory.Live() != tokens {
+		t.Errorf("a disabled user: %d %s, and %d tokens", w.Code, w.Body, s.memory.Live())
+	}
+	s.auth.tokens = brokenStore{s.memory, true}
+	w = s.post("/login", "username=johndoe&password=secret", "")
+	if w.Code != 503 || w.Header().Get("Retry-After") != "1" {
+		t.Errorf("without a store: %d %v", w.Code, w.Header())
+	}
+}
+
 // # The other paths
 
 var otherRows = []row{

@@ -14,6 +14,7 @@ import (
 	"maps"
 	"math/big"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
@@ -153,6 +154,89 @@ func TestFilesChange(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("not loaded again: %q", slices.Sorted(maps.Keys(changed)))
 		}
+	}
+}
+
+// TestFilesRefused puts something in the place of the users and of the certificate
+// that must not be read, or not to its end. The service says so and reads the files
+// again that come after it.
+func TestFilesRefused(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name string, text []byte) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("good.pem", certificate(t, 1))
+	write("good.json", []byte("{}"))
+	const putBack = "rm -rf pair.pem users.json && cp good.pem pair.pem && cp good.json users.json"
+	shell(t, dir, putBack)
+	addr := freeAddrs(t, 1)[0]
+	users, pair := filepath.Join(dir, "users.json"), filepath.Join(dir, "pair.pem")
+	k := &keeper{process: &process{t: t, name: program, url: "https://" + addr, log: filepath.Join(dir, "log"),
+		args: []string{"-addr", addr, "-users", users, "-tls-cert", pair, "-tls-key", pair}}}
+	k.expected = []string{"could not be loaded again, keeping the previous version"}
+	insecure := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	wants := func(when, want string) {
+		t.Helper()
+		var body []byte
+		for deadline := time.Now().Add(5 * time.Second); string(body) != want; time.Sleep(10 * time.Millisecond) {
+			if response, err := insecure.Get(k.url + "/healthz"); err == nil {
+				body, _ = io.ReadAll(response.Body)
+				response.Body.Close()
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s, /healthz says %s, want %s", when, body, want)
+			}
+		}
+	}
+	k.start()
+	t.Cleanup(k.kill)
+	wants("at the start", ok)
+	for _, tt := range []struct {
+		name, change string
+		hangup       bool
+	}{
+		{name: "links to the null device", change: "ln -sf /dev/null pair.pem && ln -sf /dev/null users.json"},
+		{name: "folders", change: "rm pair.pem users.json && mkdir pair.pem users.json"},
+		{name: "pipes", change: "rm pair.pem users.json && mkfifo pair.pem users.json"},
+		{name: "pipes, and SIGHUP", change: "rm pair.pem users.json && mkfifo pair.pem users.json", hangup: true},
+		{name: "large files", change: "truncate -s 1G pair.pem users.json"},
+	} {
+		shell(t, dir, tt.change)
+		if tt.hangup {
+			k.signal(syscall.SIGHUP)
+		}
+		wants(tt.name, `{"status":"ok","detail":"certificate could not be loaded again, keeping the previous version; `+
+			`users could not be loaded again, keeping the previous version"}`)
+		shell(t, dir, putBack)
+		wants("without the "+tt.name, ok)
+	}
+	k.stop()
+}
+
+// TestUsersFromPipe starts the service with its users in a pipe, which it reads once.
+func TestUsersFromPipe(t *testing.T) {
+	dir := t.TempDir()
+	users := fmt.Appendf(nil, `{"johndoe": {"hashed_password": %q}}`, hashOf(t, "secret"))
+	if err := os.WriteFile(filepath.Join(dir, "users.json"), users, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range []string{
+		`exec "$0" -addr $1 -users /dev/stdin < <(cat users.json)`,
+		`exec "$0" -addr $1 -users <(cat users.json)`,
+		`mkfifo pipe; cat users.json >pipe & exec "$0" -addr $1 -users pipe`,
+	} {
+		addr := freeAddrs(t, 1)[0]
+		k := &keeper{told: make(map[string]int), process: &process{t: t, url: "http://" + addr, name: "bash",
+			args: []string{"-c", "cd " + dir + "; " + command, program, addr}, log: filepath.Join(dir, "log")}}
+		k.start()
+		k.healthz(ok)
+		if _, status := k.login(); status != 200 {
+			t.Errorf("%s: a login: %d", command, status)
+		}
+		k.kill()
 	}
 }
 

@@ -127,6 +127,13 @@ func TestSettings(t *testing.T) {
 			says: `unknown argument "no" (-docs is written -docs=true or -docs=false)`},
 		{name: "docs from the environment", env: "OAUTH2_DOCS=no",
 			says: `invalid value "no" for OAUTH2_DOCS: it must be true or false`},
+		{name: "login page neither on nor off", args: "-login-page=maybe",
+			says: `invalid boolean value "maybe" for -login-page: it must be true or false`},
+		{name: "login domain a URL", env: "OAUTH2_LOGIN_DOMAIN=https://a.example",
+			says: `invalid value "https://a.example" for OAUTH2_LOGIN_DOMAIN: ` +
+				`it must be a domain such as example.com, in lower case`},
+		{name: "login domain and no page", args: "-login-domain a.example",
+			says: "-login-domain is set, but -login-page is not"},
 		{name: "log format", args: "-log-format xml",
 			says: `invalid value "xml" for flag -log-format: it must be text or json`},
 		{name: "no users file", args: "-addr 127.0.0.1:0 -users /nonexistent",
@@ -200,6 +207,8 @@ func TestEmptySettings(t *testing.T) {
 		"cors-origins":              accepted,
 		"metrics-addr":              accepted,
 		"log-format":                accepted,
+		"login-page":                accepted,
+		"login-domain":              accepted,
 		"OAUTH2_ETCD_USER":          refused, // no login to etcd
 		"OAUTH2_ETCD_PASSWORD":      refused,
 		"OAUTH2_ETCD_PASSWORD_FILE": refused,
