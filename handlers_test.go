@@ -1796,6 +1796,59 @@ var otherRows = []row{
 		status: 307, headers: map[string]string{"Location": "../../users/me?a=b"}},
 }
 
+// TestNotBefore logs a user out half a second after a login, and wants logins of the
+// same second to work, and to stay so.
+func TestNotBefore(t *testing.T) {
+	second := time.Unix(1700000000, 0)
+	s := newService(t, testUsers())
+	gate := s.login("gate", "introspect")
+	load := func(notBefore string) {
+		t.Helper()
+		s.write(strings.Replace(testUsers(), `"scopey": {`, `"scopey": {`+notBefore, 1))
+		if err := s.auth.users.load(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	loginAt := func(millis time.Duration) string {
+		s.clock = second.Add(millis * time.Millisecond)
+		return s.login("scopey")
+	}
+	const out, outAgain = `"not_before": "2023-11-14T22:13:20.5Z", `, `"not_before": "2023-11-14T22:13:20.8Z", `
+	before, meanwhile := loginAt(499), loginAt(501) // meanwhile: the file has changed, and is not loaded yet
+	load(out)
+	after, behind := loginAt(600), loginAt(-5000)
+	for _, step := range []struct {
+		name      string
+		notBefore string
+		lives     []string
+		ends      []string
+	}{
+		{name: "logged out", notBefore: out, lives: []string{meanwhile, after, behind}, ends: []string{before}},
+		{name: "by the same file again", notBefore: out, lives: []string{meanwhile, after, behind}, ends: []string{before}},
+		{name: "again", notBefore: outAgain, ends: []string{before, meanwhile, after, behind}},
+		{name: "by a later zone", notBefore: `"not_before": "2023-11-15T00:13:20.5+02:00", `, lives: []string{after},
+			ends: []string{before}},
+		{name: "by a file of yesterday", lives: []string{before, meanwhile, after, behind}},
+	} {
+		t.Run(step.name, func(t *testing.T) {
+			load(step.notBefore)
+			s.clock = second.Add(time.Minute)
+			for _, token := range append(step.lives, step.ends...) {
+				status, active := 200, `"active":true`
+				if slices.Contains(step.ends, token) {
+					status, active = 401, `{"active":false}`
+				}
+				if w := s.me(token); w.Code != status {
+					t.Errorf("status %d, want %d", w.Code, status)
+				}
+				if w := s.post("/introspect", "token="+token, gate); !strings.Contains(w.Body.String(), active) {
+					t.Errorf("introspection %s, want %s", w.Body, active)
+				}
+			}
+		})
+	}
+}
+
 // # The whole program
 
 // started is a program that run is running.

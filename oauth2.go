@@ -99,14 +99,14 @@ func (a *auth) currentUser(r *http.Request) (currentUser, error) {
 
 // session returns what a live token stands for: its user and its record. The
 // record is nil if the token is not live, or was issued before the user's
-// password hash was replaced.
+// password hash was replaced, or before the user's not_before.
 func (a *auth) session(ctx context.Context, token string) (currentUser, *tokens.Record, error) {
 	record, err := a.tokens.Find(ctx, tokens.KeyOf(token))
 	if record == nil {
 		return currentUser{}, nil, err
 	}
 	stored, ok := a.users.find(record.Username.String())
-	if !ok || stored.credential != record.Credential {
+	if !ok || !stored.terms.Allow(record) {
 		return currentUser{}, nil, nil
 	}
 	return currentUser{stored.User, stored.allowed(record.Scope.String())}, record, nil
@@ -234,7 +234,8 @@ func (a *auth) issue(ctx context.Context, user *storedUser, scope string) (strin
 		Scope:      tokens.Share(scope),
 		Issued:     now.Unix(),
 		Expires:    now.Add(a.tokenTTL).Unix(),
-		Credential: user.credential,
+		Since:      user.terms.Since(now),
+		Credential: user.terms.Credential,
 	})
 }
 

@@ -30,9 +30,9 @@ func (u User) active() bool { return u.Disabled == nil || !*u.Disabled }
 // tutorial's UserInDB, so that code that writes a User cannot write the hash.
 type storedUser struct {
 	User
-	hash       []byte
-	credential tokens.Credential // stands for the hash in a token's record
-	scopes     []string
+	hash   []byte
+	terms  tokens.Terms // of the user's tokens
+	scopes []string
 }
 
 // allowed returns those of the scopes in a list, separated by white space, that the
@@ -82,7 +82,7 @@ func (u *users) load() error {
 	read := &userMap{byName: make(map[string]*storedUser, usersfile.Guess(text))}
 	all, err := usersfile.Parse(text, func(name string, record usersfile.Record) {
 		user := User{name, record.Email, record.FullName, record.Disabled}
-		read.byName[name] = &storedUser{User: user, hash: record.Hash, credential: tokens.CredentialOf(record.Hash), scopes: record.Scopes}
+		read.byName[name] = &storedUser{User: user, hash: record.Hash, terms: tokens.TermsOf(record.Hash, record.NotBefore), scopes: record.Scopes}
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", source, err)

@@ -37,12 +37,14 @@ func KeyOf(token string) Key {
 
 // A Record is what is known about a token. Scope holds scopes separated by spaces
 // (RFC 6749 3.3); Issued and Expires are in Unix seconds, as in introspection
-// (RFC 7662 2.2). Credential binds the token to the password hash under which it
-// was issued.
+// (RFC 7662 2.2). Since is Issued in Unix milliseconds, or the user's not_before if that
+// was ahead of the clock. Credential binds the token to the password hash under which it was
+// issued.
 type Record struct {
 	Username        Shared
 	Scope           Shared
 	Issued, Expires int64
+	Since           int64
 	Credential      Credential
 }
 
@@ -92,6 +94,33 @@ type Credential [8]byte
 func CredentialOf(hash []byte) Credential {
 	sum := sha256.Sum256(hash)
 	return Credential(sum[:len(Credential{})])
+}
+
+// Terms are what a user's tokens depend on. The zero value of NotBefore ends no token.
+type Terms struct {
+	Credential Credential
+	NotBefore  int64 // in Unix milliseconds; a token from before is worthless
+}
+
+// TermsOf returns the terms of a user with a password hash. A part of a millisecond
+// counts as a whole one, as a token's is left out.
+func TermsOf(hash []byte, notBefore time.Time) Terms {
+	return Terms{CredentialOf(hash), notBefore.Add(time.Millisecond - 1).UnixMilli()}
+}
+
+// Since returns the Since of a token that is issued now. Whoever issues it knows of
+// NotBefore, so the token is later than that, whatever the clock of this machine says.
+func (t *Terms) Since(now time.Time) int64 { return max(now.UnixMilli(), t.NotBefore) }
+
+// Allow says whether a token with this record counts. A Since ahead of the clock tells
+// that the token was issued under the same NotBefore, and nothing of any other; then the
+// token counts from the beginning of its second. So does one of a release without Since.
+func (t *Terms) Allow(record *Record) bool {
+	since := record.Since
+	if since != t.NotBefore && since/1000 != record.Issued {
+		since = record.Issued * 1000
+	}
+	return record.Credential == t.Credential && since >= t.NotBefore
 }
 
 // Store keeps records. It is safe for concurrent use.

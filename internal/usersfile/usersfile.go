@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 
 	"golang.org/x/crypto/bcrypt"
@@ -46,12 +47,13 @@ const Demonstration = `{
 // Record is what the file says about a user; a missing field is nil. Disabled and
 // Scopes may be shared by many users, and must not be changed.
 type Record struct {
-	Email    *string
-	FullName *string
-	Disabled *bool
-	Scopes   []string // that the user may hold
-	Hash     []byte   // bcrypt's, $2a$, $2b$ or $2y$
-	Cost     int      // of the hash, from bcrypt.MinCost to MaxCost
+	Email     *string
+	FullName  *string
+	Disabled  *bool
+	Scopes    []string  // that the user may hold
+	Hash      []byte    // bcrypt's, $2a$, $2b$ or $2y$
+	Cost      int       // of the hash, from bcrypt.MinCost to MaxCost
+	NotBefore time.Time // tokens issued earlier are worthless
 }
 
 // Summary is what there is to know about all users of a file.
@@ -116,6 +118,18 @@ func text(value []byte) (text *string, err error) {
 	}
 	err = json.Unmarshal(value, &text)
 	return text, err
+}
+
+// moment reads a JSON value that is a time (RFC 3339) or null.
+func moment(value []byte) (moment time.Time, err error) {
+	written, err := text(value)
+	if err != nil || written == nil {
+		return time.Time{}, err
+	}
+	if err := moment.UnmarshalText([]byte(*written)); err != nil {
+		return time.Time{}, errors.New(`not_before is not a time such as "2026-01-31T09:00:00Z" (RFC 3339)`)
+	}
+	return moment, nil
 }
 
 var yes, no = true, false
@@ -201,6 +215,8 @@ func parseRecord(name string, value []byte, lists scopeLists) (record Record, er
 			}
 		case "scopes":
 			record.Scopes, err = lists.read(value)
+		case "not_before":
+			record.NotBefore, err = moment(value)
 		default:
 			return fmt.Errorf("unknown field %s", quote(field))
 		}

@@ -39,6 +39,7 @@ func TestParse(t *testing.T) {
 	good := `"hashed_password": "` + hash + `"`
 	const (
 		otherName = `user "johndoe": the field "username" differs from the key`
+		noTime    = `user "johndoe": not_before is not a time such as "2026-01-31T09:00:00Z" (RFC 3339)`
 		noScope   = `user "johndoe": entry 1 of scopes is not a scope: one is printable ASCII without spaces, " and \`
 	)
 	for _, tt := range []struct {
@@ -95,6 +96,13 @@ func TestParse(t *testing.T) {
 		{"scope not a string", record(good + `, "scopes": ["a", 1]`), `user "johndoe": field "scopes" is a number, want string`},
 		{"a bad scope for the second time", `{"jane": {` + good + `, "scopes": ["a"]}, "johndoe": {` + good + `, "scopes": ["ü"]}, "joan": {` + good + `, "scopes": ["ü"]}}`, noScope},
 		{"disabled a number", record(good + `, "disabled": 0`), `user "johndoe": field "disabled" is a number, want true or false`},
+		{"not_before", record(good + `, "not_before": "2026-01-31T09:00:00.123+01:00"`), ""},
+		{"not_before null", record(good + `, "not_before": null`), ""},
+		{"not_before without a zone", record(good + `, "not_before": "2026-01-31T09:00:00"`), noTime},
+		{"not_before a date", record(good + `, "not_before": "2026-01-31"`), noTime},
+		{"not_before empty", record(good + `, "not_before": ""`), noTime},
+		{"not_before a number", record(good + `, "not_before": 1700000000`),
+			`user "johndoe": field "not_before" is a number, want string`},
 		{"scope null", record(good + `, "scopes": [null]`), noScope},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -198,6 +206,7 @@ func TestErrorsShowNoSecrets(t *testing.T) {
 		{name: "object of hashes", text: `{"jane": {"hashed_password": {"@": "@"}}}`},
 		{name: "disabled", text: `{"jane": {` + good + `, "disabled": "@"}}`},
 		{name: "e-mail", text: `{"jane": {` + good + `, "email": ["@"]}}`},
+		{name: "not_before", text: `{"jane": {` + good + `, "not_before": "@"}}`},
 		{name: "full name", text: `{"jane": {` + good + `, "full_name": {"@": 1}}}`},
 		{name: "scopes", text: `{"jane": {` + good + `, "scopes": "@"}}`},
 		{name: "a scope in a list of lists", text: `{"jane": {` + good + `, "scopes": [["@"]]}}`},

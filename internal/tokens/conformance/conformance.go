@@ -39,6 +39,12 @@ func Run(t *testing.T, open func(t *testing.T) tokens.Store) {
 				s.wants(key, record)
 			}
 		}},
+		{"issue without Since, as earlier releases did", func(t *testing.T, s *store) {
+			key, record := newKey(), newRecord(time.Minute)
+			record.Since = 0
+			s.put(key, record)
+			s.wants(key, record)
+		}},
 		{"expired before it came", func(t *testing.T, s *store) {
 			key := newKey()
 			s.put(key, newRecord(0))
@@ -129,7 +135,7 @@ func newKey() (key tokens.Key) {
 func newRecord(lifetime time.Duration) *tokens.Record {
 	now := time.Now()
 	return &tokens.Record{Username: tokens.Share("johndoe"), Scope: tokens.Share("items:read items:write"), Issued: now.Unix(), Expires: now.Add(lifetime).Unix(),
-		Credential: tokens.CredentialOf([]byte("a hash"))}
+		Since: now.UnixMilli(), Credential: tokens.CredentialOf([]byte("a hash"))}
 }
 
 type store struct {

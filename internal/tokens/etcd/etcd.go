@@ -155,7 +155,7 @@ func hungUp(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, sy
 // Put keeps a record under a key that was never used. It returns nil once etcd
 // has committed it and this replica knows it.
 func (s *Store) Put(ctx context.Context, key tokens.Key, record *tokens.Record) error {
-	value, err := json.Marshal(value{record.Username.String(), record.Scope.String(), record.Issued, record.Expires, record.Credential[:]})
+	value, err := json.Marshal(valueOf(record))
 	if err != nil {
 		return err
 	}
@@ -221,8 +221,13 @@ type value struct {
 	Scope    string `json:"scope,omitempty"`
 	Issued   int64  `json:"iat"`
 	Expires  int64  `json:"exp"`
+	Since    int64  `json:"since,omitempty"` // in milliseconds, unlike the two
 
 	Credential []byte `json:"credential"`
+}
+
+func valueOf(r *tokens.Record) value {
+	return value{r.Username.String(), r.Scope.String(), r.Issued, r.Expires, r.Since, r.Credential[:]}
 }
 
 // tombstone is the value of a revoked token. A replica of a release that knows

@@ -166,6 +166,7 @@ func TestWhatIsInEtcd(t *testing.T) {
 	s, _ := run(t, Config{Endpoints: m.endpoint, Prefix: "/p/"})
 	key := tokens.KeyOf("the token itself")
 	other, record := newToken()
+	record.Since = 1700000000123
 	for _, key := range []tokens.Key{key, other} {
 		if err := s.Put(t.Context(), key, record); err != nil {
 			t.Fatal(err)
@@ -184,7 +185,8 @@ func TestWhatIsInEtcd(t *testing.T) {
 	if name := string(raw.KVs[0].Key); name != fmt.Sprintf("/p/%x", key) {
 		t.Errorf("key %s", name)
 	}
-	if value := string(raw.KVs[0].Value); value != fmt.Sprintf(`{"username":"johndoe","iat":%d,"exp":%d,"credential":"AQIDBAUGBwg="}`, record.Issued, record.Expires) {
+	if value := string(raw.KVs[0].Value); value != fmt.Sprintf(`{"username":"johndoe","iat":%d,"exp":%d,"since":1700000000123,"credential":"AQIDBAUGBwg="}`,
+		record.Issued, record.Expires) {
 		t.Errorf("value %s", value)
 	}
 	if first, second := raw.KVs[0].Lease, raw.KVs[1].Lease; first == "" || first != second {
@@ -577,7 +579,8 @@ func BenchmarkStart(b *testing.B) {
 		var puts []any
 		for range 100 {
 			key, record := newToken()
-			text, _ := json.Marshal(value{record.Username.String(), record.Scope.String(), record.Issued, record.Expires + 3600, record.Credential[:]})
+			record.Expires += 3600
+			text, _ := json.Marshal(valueOf(record))
 			puts = append(puts, map[string]any{"request_put": map[string]any{"key": s.keyOf(key), "value": text, "lease": id}})
 		}
 		m.ask("/v3/kv/txn", map[string]any{"success": puts})

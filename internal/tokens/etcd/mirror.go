@@ -408,6 +408,7 @@ func (kv keyValue) record() *tokens.Record {
 		Scope:      tokens.Share(v.Scope),
 		Issued:     v.Issued,
 		Expires:    v.Expires,
+		Since:      v.Since,
 		Credential: tokens.Credential(v.Credential),
 	}
 }

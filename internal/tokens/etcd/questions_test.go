@@ -112,7 +112,7 @@ func (e *simulated) login() (key tokens.Key) {
 	key, record := newToken()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	text, _ := json.Marshal(value{"johndoe", "", record.Issued, record.Expires, record.Credential[:]})
+	text, _ := json.Marshal(valueOf(record))
 	e.write(fmt.Sprintf("/p/%x", key), string(text))
 	return key
 }
@@ -284,7 +284,7 @@ func TestClientHangsUp(t *testing.T) {
 // anything.
 func TestOwnToken(t *testing.T) {
 	key, record := newToken()
-	text, _ := json.Marshal(value{"johndoe", "", record.Issued, record.Expires, record.Credential[:]})
+	text, _ := json.Marshal(valueOf(record))
 	kv, _ := json.Marshal(map[string]any{"key": []byte("/p/"), "value": text, "mod_revision": "11"})
 	const written = `{"header":{"cluster_id":"1","revision":"11"},"succeeded":true}`
 	byCopy := `{"header":{"cluster_id":"1","revision":"15"},"responses":[{"response_range":{"kvs":[` + string(kv) + `]}}]}`
@@ -325,7 +325,7 @@ func TestOwnToken(t *testing.T) {
 func TestLateAnswerToPut(t *testing.T) {
 	key, record := newToken()
 	name := fmt.Sprintf("/p/%x", key)
-	text, _ := json.Marshal(value{"johndoe", "", record.Issued, record.Expires, record.Credential[:]})
+	text, _ := json.Marshal(valueOf(record))
 	revoke := func(_ *Store, e *simulated) { e.write(name, string(tombstone)) }
 	listAgain := func(s *Store, e *simulated) {
 		revoke(s, e)
@@ -385,7 +385,7 @@ func TestLateAnswerToPut(t *testing.T) {
 func TestCommittedBesideApply(t *testing.T) {
 	s := bare(nil)
 	_, record := newToken()
-	text, _ := json.Marshal(value{"johndoe", "", record.Issued, record.Expires, record.Credential[:]})
+	text, _ := json.Marshal(valueOf(record))
 	for revision := int64(10); revision < 10_000; revision += 10 {
 		s.at = header{"1", revision}
 		key, _ := newToken()

@@ -252,7 +252,7 @@ func TestRewriteFails(t *testing.T) {
 // TestRewriteFailsInPieces fails one of the writes of a file that needs several.
 func TestRewriteFailsInPieces(t *testing.T) {
 	s, _ := open(t, filepath.Join(folder(t), "tokens"))
-	batch := make([]entry, 25_000) // of some 113 bytes each
+	batch := make([]entry, 25_000) // of some 127 bytes each
 	for i := range batch {
 		batch[i] = entry{newKey(), newRecord(time.Hour)}
 	}

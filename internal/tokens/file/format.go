@@ -65,6 +65,9 @@ func (p position) appendLine(buf []byte, e entry, together bool) ([]byte, positi
 		buf = encoding.AppendEncode(append(buf, ' '), r.Credential[:])
 		buf = strconv.AppendQuote(append(buf, ' '), r.Username.String())
 		buf = strconv.AppendQuote(append(buf, ' '), r.Scope.String())
+		if r.Since != 0 {
+			buf = strconv.AppendInt(append(buf, ' '), r.Since, 10)
+		}
 	} else {
 		buf = encoding.AppendEncode(append(buf, "- "...), e.key[:])
 	}
@@ -101,18 +104,23 @@ func (p position) parseLine(line []byte) (entry, error) {
 	return entry{}, errors.New("it neither adds nor ends a token")
 }
 
-// parseRecord returns the record in a line, which ends with a space.
+// parseRecord returns the record in a line, which ends with a space. A line of an
+// earlier release has no Since.
 func parseRecord(text string) (*tokens.Record, error) {
 	record := &tokens.Record{}
 	issued, text, _ := strings.Cut(text, " ")
 	expires, text, _ := strings.Cut(text, " ")
 	credential, text, _ := strings.Cut(text, " ")
-	var errs [4]error
+	var errs [5]error
 	var username, scope string
 	record.Issued, errs[0] = strconv.ParseInt(issued, 10, 64)
 	record.Expires, errs[1] = strconv.ParseInt(expires, 10, 64)
 	username, text, errs[2] = cutQuoted(text)
 	scope, text, errs[3] = cutQuoted(text)
+	if since, rest, ok := strings.Cut(text, " "); ok {
+		record.Since, errs[4] = strconv.ParseInt(since, 10, 64)
+		text = rest
+	}
 	if err := errors.Join(errs[:]...); err != nil || text != "" || !decode(record.Credential[:], []byte(credential)) {
 		return nil, errors.New("its record cannot be read")
 	}

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -86,7 +87,8 @@ func newKey() (key tokens.Key) {
 
 func newRecord(lifetime time.Duration) *tokens.Record {
 	now := time.Now()
-	return &tokens.Record{Username: tokens.Share("johndoe"), Scope: tokens.Share("items:read"), Issued: now.Unix(), Expires: now.Add(lifetime).Unix(), Credential: tokens.Credential{1, 2, 3}}
+	return &tokens.Record{Username: tokens.Share("johndoe"), Scope: tokens.Share("items:read"), Issued: now.Unix(),
+		Expires: now.Add(lifetime).Unix(), Since: now.UnixMilli(), Credential: tokens.Credential{1, 2, 3}}
 }
 
 // put stores a new token.
@@ -189,19 +191,34 @@ func TestWhatIsInTheFile(t *testing.T) {
 	name := filepath.Join(folder(t), "tokens")
 	s, _ := open(t, name)
 	key := tokens.KeyOf("the token itself")
-	record := &tokens.Record{Username: tokens.Share("jöhn \"doe\"\n"), Issued: 1700000000, Expires: 1 << 40, Credential: tokens.Credential{1, 2, 3}}
-	if err := s.Put(t.Context(), key, record); err != nil {
-		t.Fatal(err)
+	record := &tokens.Record{Username: tokens.Share("jöhn \"doe\"\n"), Issued: 1700000000, Expires: 1 << 40,
+		Since: 1700000000123, Credential: tokens.Credential{1, 2, 3}}
+	earlier := *record // as an earlier release wrote it
+	earlier.Since = 0
+	other := newKey()
+	for key, record := range map[tokens.Key]*tokens.Record{key: record, other: &earlier} {
+		if err := s.Put(t.Context(), key, record); err != nil {
+			t.Fatal(err)
+		}
 	}
-	del(t, s, key)
 	text, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "simple-oauth2 tokens 1\n" +
-		"+ " + encoding.EncodeToString(key[:]) + ` 1700000000 1099511627776 AQIDAAAAAAA "jöhn \"doe\"\n" "" `
-	if !strings.HasPrefix(string(text), want) || strings.Count(string(text), "\n") != 3 {
-		t.Errorf("in the file:\n%s", text)
+	line := func(key tokens.Key, since string) string {
+		return `(?m)^` + regexp.QuoteMeta("+ "+encoding.EncodeToString(key[:])+
+			` 1700000000 1099511627776 AQIDAAAAAAA "jöhn \"doe\"\n" "" `+since) + `[0-9a-f]{8}$`
+	}
+	for _, want := range []string{`^simple-oauth2 tokens 1\n`, line(key, "1700000000123 "), line(other, "")} {
+		if !regexp.MustCompile(want).Match(text) || strings.Count(string(text), "\n") != 3 {
+			t.Errorf("in the file:\n%s\nwant %s", text, want)
+		}
+	}
+	s = reopen(t, s)
+	for key, want := range map[tokens.Key]*tokens.Record{key: record, other: &earlier} {
+		if got, _ := s.Find(t.Context(), key); got == nil || *got != *want {
+			t.Errorf("read again: %+v, want %+v", got, want)
+		}
 	}
 	rewrite(s)
 	for _, name := range []string{name, name + ".lock"} {
@@ -368,7 +385,7 @@ func TestDamage(t *testing.T) {
 	broken("the header is missing", 1, join(line[1], line[2]))
 	broken("a file of users", 1, []byte(`{"jane": {}}`))
 	broken("another version", 1, join([]byte("simple-oauth2 tokens 2\n"), line[1]))
-	for _, tt := range []string{"+ ", "- ", "* " + encoding.EncodeToString(key[:]), "+ " + encoding.EncodeToString(key[:]) + " 1 x"} {
+	for _, tt := range []string{"+ ", "- ", "* " + encoding.EncodeToString(key[:]), "+ " + encoding.EncodeToString(key[:]) + " 1 x", "+ " + encoding.EncodeToString(key[:]) + ` 1 2 AQIDAAAAAAA "" "" x `} {
 		p := position{}.after(line[0])
 		broken("a right checksum of "+tt, 2, p.after([]byte(tt)).appendSum(join(line[0], []byte(tt))))
 	}
