@@ -1849,6 +1849,52 @@ func TestNotBefore(t *testing.T) {
 	}
 }
 
+// TestLifetimeOfOnesOwn gives users tokens that live shorter and longer than the others'.
+func TestLifetimeOfOnesOwn(t *testing.T) {
+	user := func(name, rest string) string {
+		return fmt.Sprintf(`%q: {"hashed_password": %q, "scopes": ["introspect"]%s}`, name, hashOf(passwords[name]), rest)
+	}
+	for _, tt := range []struct {
+		name     string
+		field    string
+		lifetime time.Duration
+	}{
+		{name: "the service's", lifetime: 30 * time.Minute},
+		{name: "null", field: `, "token_ttl": null`, lifetime: 30 * time.Minute},
+		{name: "shorter", field: `, "token_ttl": "1s"`, lifetime: time.Second},
+		{name: "longer", field: `, "token_ttl": "168h"`, lifetime: 168 * time.Hour},
+		{name: "the longest", field: `, "token_ttl": "87600h"`, lifetime: 87600 * time.Hour},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newService(t, "{"+user("johndoe", tt.field)+","+user("gate", "")+"}").withPage(loginpage.Config{})
+			if kept := int64(s.enter("johndoe").MaxAge); kept != int64(tt.lifetime/time.Second) {
+				t.Errorf("the browser keeps the cookie for %d s", kept)
+			}
+			w, seconds := s.post("/token", "username=johndoe&password=secret", ""), int64(tt.lifetime/time.Second)
+			var granted struct {
+				AccessToken string `json:"access_token"`
+				ExpiresIn   int64  `json:"expires_in"`
+			}
+			if err := json.Unmarshal(w.Body.Bytes(), &granted); err != nil || granted.ExpiresIn != seconds {
+				t.Errorf("%s, want expires_in of %d", w.Body, seconds)
+			}
+			exp := fmt.Sprintf(`"exp":%d}`, s.clock.Unix()+seconds)
+			if w := s.post("/introspect", "token="+granted.AccessToken, granted.AccessToken); !strings.Contains(w.Body.String(), exp) {
+				t.Errorf("introspection %s, want %s", w.Body, exp)
+			}
+			s.reload("{" + user("johndoe", `, "token_ttl": "5m"`) + "}") // which counts for the next login
+			s.clock = s.clock.Add(tt.lifetime - 1)
+			if w := s.me(granted.AccessToken); w.Code != 200 {
+				t.Errorf("a moment before its end: %d", w.Code)
+			}
+			s.clock = s.clock.Add(1)
+			if w := s.me(granted.AccessToken); w.Code != 401 {
+				t.Errorf("at its end: %d", w.Code)
+			}
+		})
+	}
+}
+
 // # The whole program
 
 // started is a program that run is running.

@@ -26,7 +26,8 @@ import (
 )
 
 // auth is the authorization server of RFC 6749, and guards the resources that
-// need a token. A token's lifetime, tokenTTL, is in whole seconds.
+// need a token. tokenTTL, in whole seconds, is the lifetime of a token whose user has
+// no other.
 type auth struct {
 	users     *users
 	tokens    tokens.Store
@@ -172,11 +173,10 @@ func tellGateway(w http.ResponseWriter, _ *http.Request, user currentUser) error
 // entrance is what the login page needs: a login as at /token, with all scopes that
 // the user may hold, and a logout as at /revoke.
 func (a *auth) entrance() loginpage.Service {
-	return loginpage.Service{Forms: a.forms, LogOut: a.logOut, AnswerTo: a.answerTo, TTL: a.tokenTTL, Log: a.log,
-		LogIn: func(r *http.Request, username, password string) (token string, err error) {
+	return loginpage.Service{Forms: a.forms, LogOut: a.logOut, AnswerTo: a.answerTo, Log: a.log,
+		LogIn: func(r *http.Request, username, password string) (token string, record *tokens.Record, err error) {
 			all := strings.Join(a.users.scopes(), " ")
-			token, _, err = a.logIn(r, form.PasswordRequest{Username: username, Password: password, Scope: all})
-			return token, err
+			return a.logIn(r, form.PasswordRequest{Username: username, Password: password, Scope: all})
 		},
 		User: func(r *http.Request, token string) (string, bool, error) {
 			user, _, err := a.session(r.Context(), token)
@@ -190,16 +190,16 @@ func (a *auth) entrance() loginpage.Service {
 // login answers POST /token: a new bearer token, and those of the requested scopes
 // that it got (RFC 6749 3.3, 5.1).
 func (a *auth) login(w http.ResponseWriter, r *http.Request, request form.PasswordRequest) error {
-	token, scope, err := a.logIn(r, request)
+	token, record, err := a.logIn(r, request)
 	if err == nil {
-		answer.Token(w, token, a.tokenTTL, scope, strings.TrimSpace(request.Scope) != "")
+		answer.Token(w, token, record.Lifetime(), record.Scope.String(), strings.TrimSpace(request.Scope) != "")
 	}
 	return err
 }
 
 // logIn returns a new token for the right password, even for a disabled user, as in
 // the tutorial. It gets those of the requested scopes that the user may hold.
-func (a *auth) logIn(r *http.Request, request form.PasswordRequest) (token, scope string, err error) {
+func (a *auth) logIn(r *http.Request, request form.PasswordRequest) (token string, record *tokens.Record, err error) {
 	client := a.clients.Of(r)
 	var user *storedUser
 	right, err := a.admission.Try(r.Context(), client, request.Username, func() (ok bool) {
@@ -207,7 +207,7 @@ func (a *auth) logIn(r *http.Request, request form.PasswordRequest) (token, scop
 		return ok
 	})
 	if err != nil {
-		return "", "", err
+		return "", nil, err
 	}
 	log := a.log.With("client", client, "username", logs.Cut(request.Username), logs.Request(r.Header))
 	if request.ClientID != "" {
@@ -215,28 +215,29 @@ func (a *auth) logIn(r *http.Request, request form.PasswordRequest) (token, scop
 	}
 	if !right {
 		log.Warn("login failed", usersfile.WhyWrong(request.Password))
-		return "", "", errInvalidGrant
+		return "", nil, errInvalidGrant
 	}
-	scope = strings.Join(user.allowed(request.Scope), " ")
-	if token, err = a.issue(r.Context(), user, scope); err != nil {
+	scope := strings.Join(user.allowed(request.Scope), " ")
+	if token, record, err = a.issue(r.Context(), user, scope); err != nil {
 		a.counts.NotIssued.Add(1)
-		return "", "", err
+		return "", nil, err
 	}
 	log.Info("login", "scope", scope)
-	return token, scope, nil
+	return token, record, nil
 }
 
 // issue makes a token. Only its hash is stored.
-func (a *auth) issue(ctx context.Context, user *storedUser, scope string) (string, error) {
+func (a *auth) issue(ctx context.Context, user *storedUser, scope string) (string, *tokens.Record, error) {
 	token, now := tokens.New(), a.now()
-	return token, a.tokens.Put(ctx, tokens.KeyOf(token), &tokens.Record{
+	record := &tokens.Record{
 		Username:   tokens.Share(user.Username),
 		Scope:      tokens.Share(scope),
 		Issued:     now.Unix(),
-		Expires:    now.Add(a.tokenTTL).Unix(),
+		Expires:    now.Add(user.terms.Lifetime(a.tokenTTL)).Unix(),
 		Since:      user.terms.Since(now),
 		Credential: user.terms.Credential,
-	})
+	}
+	return token, record, a.tokens.Put(ctx, tokens.KeyOf(token), record)
 }
 
 // # POST /revoke and POST /introspect

@@ -82,7 +82,8 @@ func (u *users) load() error {
 	read := &userMap{byName: make(map[string]*storedUser, usersfile.Guess(text))}
 	all, err := usersfile.Parse(text, func(name string, record usersfile.Record) {
 		user := User{name, record.Email, record.FullName, record.Disabled}
-		read.byName[name] = &storedUser{User: user, hash: record.Hash, terms: tokens.TermsOf(record.Hash, record.NotBefore), scopes: record.Scopes}
+		terms := tokens.TermsOf(record.Hash, record.NotBefore, record.TokenTTL)
+		read.byName[name] = &storedUser{User: user, hash: record.Hash, terms: terms, scopes: record.Scopes}
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", source, err)

@@ -36,12 +36,12 @@ func (c Config) cookie(r *http.Request, plain bool) (token string, several bool)
 	return "", false
 }
 
-// setCookie sets the cookie of a login, and removes the one of the other scheme.
-func (p *Page) setCookie(w http.ResponseWriter, token string, https bool) {
+// setCookie sets the cookie of a login, for as long as its token lives, and removes the one of the other scheme.
+func (p *Page) setCookie(w http.ResponseWriter, token string, ttl time.Duration, https bool) {
 	for _, secure := range []bool{true, false} {
 		c := p.emptyCookie(secure)
 		if secure == https {
-			c.Value, c.MaxAge = token, int(p.TTL/time.Second)
+			c.Value, c.MaxAge = token, int(ttl/time.Second)
 		}
 		http.SetCookie(w, c)
 	}

@@ -86,8 +86,8 @@ func (c *Config) Check() error {
 // Service is what the page needs of the service behind it.
 type Service struct {
 	Forms *form.Reader
-	// LogIn returns a new token with all scopes of the user.
-	LogIn func(r *http.Request, username, password string) (token string, err error)
+	// LogIn returns a new token with all scopes of the user, and its record.
+	LogIn func(r *http.Request, username, password string) (token string, record *tokens.Record, err error)
 	// User returns whose token it is, and whether the user is active. The name is
 	// empty if the token is not live.
 	User func(r *http.Request, token string) (username string, active bool, err error)
@@ -97,7 +97,6 @@ type Service struct {
 	// functions above.
 	AnswerTo func(error) *answer.HTTPException
 
-	TTL time.Duration // of a token
 	Log *slog.Logger
 }
 
@@ -178,9 +177,9 @@ func (p *Page) Enter(w http.ResponseWriter, r *http.Request) error {
 		v.status, v.wrong = http.StatusUnprocessableEntity, "Enter your username and your password."
 		return v.write(w)
 	}
-	token, active := "", true
+	token, active, record := "", true, (*tokens.Record)(nil)
 	if err == nil {
-		token, err = p.LogIn(r, v.username, password)
+		token, record, err = p.LogIn(r, v.username, password)
 	}
 	if err == nil {
 		_, active, err = p.User(r, token)
@@ -199,7 +198,7 @@ func (p *Page) Enter(w http.ResponseWriter, r *http.Request) error {
 		if !https && !p.warnedOfHTTP.Swap(true) {
 			p.Log.Warn("a login came by http: anybody in between can read its password and its cookie")
 		}
-		p.setCookie(w, token, https)
+		p.setCookie(w, token, record.Lifetime(), https)
 		return redirect(w, "login?check="+fingerprint(token)+"&to="+url.QueryEscape(v.to))
 	}
 	return v.write(w)
@@ -218,7 +217,7 @@ func (p *Page) Leave(w http.ResponseWriter, r *http.Request) error {
 		if err := p.LogOut(r, token); err != nil {
 			v.fail(p.AnswerTo(err))
 			v.wrong = "You are logged out in this browser, but the service could not end the session itself. " +
-				"It ends by itself " + readable(p.TTL) + " after the login."
+				"It ends by itself when its time is over."
 			return v.write(w)
 		}
 	}

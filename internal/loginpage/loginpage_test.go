@@ -20,6 +20,7 @@ import (
 
 	"simple-oauth2/internal/answer"
 	"simple-oauth2/internal/form"
+	"simple-oauth2/internal/tokens"
 )
 
 // fake is a service behind the page. Its users are jane and ann, who is disabled;
@@ -46,16 +47,16 @@ func (f *fake) page(c Config) *Page {
 	c.On = true
 	return c.New(Service{
 		Forms: form.NewReader(),
-		LogIn: func(r *http.Request, username, password string) (string, error) {
+		LogIn: func(r *http.Request, username, password string) (string, *tokens.Record, error) {
 			if _, failing := errs[username]; failing {
-				return "", errors.New(username)
+				return "", nil, errors.New(username)
 			}
 			if password != "secret" || username != strings.TrimSpace(username) {
-				return "", errors.New("wrong")
+				return "", nil, errors.New("wrong")
 			}
 			token := fmt.Sprint("token-", len(f.live)+1)
 			f.live[token] = username
-			return token, nil
+			return token, &tokens.Record{Issued: 1700000000, Expires: 1700000000 + 8*3600}, nil
 		},
 		User: func(r *http.Request, token string) (string, bool, error) {
 			return f.live[token], f.live[token] != "ann", f.err
@@ -74,7 +75,6 @@ func (f *fake) page(c Config) *Page {
 			}
 			return answer.Refusal(cmp.Or(e.status, 422), err.Error(), "")
 		},
-		TTL: 8 * time.Hour,
 		Log: slog.New(slog.NewTextHandler(&f.log, nil)),
 	})
 }
@@ -403,7 +403,7 @@ func TestPage(t *testing.T) {
 			says:   []string{"Nothing was done"}},
 		{name: "a logout while the store is down", method: "POST", target: "/logout", headers: []string{jane},
 			err:    errors.New("busy"),
-			status: 503, says: []string{"logged out in this browser", "8 hours after the login"}},
+			status: 503, says: []string{"logged out in this browser", "when its time is over"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFake()

@@ -3,6 +3,7 @@
 package tokens
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -48,6 +49,9 @@ type Record struct {
 	Credential      Credential
 }
 
+// Lifetime returns how long the token lives.
+func (r *Record) Lifetime() time.Duration { return time.Duration(r.Expires-r.Issued) * time.Second }
+
 // longestTTL is the longest lifetime of a token: ten years. Its seconds fit into
 // the 32 bits that some clients have for expires_in, and into a lease of etcd.
 const longestTTL = 10 * 365 * 24 * time.Hour
@@ -57,12 +61,18 @@ const longestTTL = 10 * 365 * 24 * time.Hour
 func TTLFlag(flags *flag.FlagSet, ttl *time.Duration) {
 	*ttl = 30 * time.Minute
 	flags.Func("token-ttl", "lifetime of a token, a `duration` in whole seconds (default 30m)", func(s string) (err error) {
-		*ttl, err = time.ParseDuration(s)
-		if err != nil || *ttl < time.Second || *ttl > longestTTL || *ttl%time.Second != 0 {
-			return errors.New("must be a duration such as 30m or 8h, in whole seconds, from 1s to 87600h (ten years)")
-		}
-		return nil
+		*ttl, err = ParseTTL(s)
+		return err
 	})
+}
+
+// ParseTTL reads the lifetime of a token.
+func ParseTTL(s string) (time.Duration, error) {
+	ttl, err := time.ParseDuration(s)
+	if err != nil || ttl < time.Second || ttl > longestTTL || ttl%time.Second != 0 {
+		return 0, errors.New("must be a duration such as 30m or 8h, in whole seconds, from 1s to 87600h (ten years)")
+	}
+	return ttl, nil
 }
 
 // Shared is a string of which the process keeps one copy, and each record a
@@ -96,17 +106,22 @@ func CredentialOf(hash []byte) Credential {
 	return Credential(sum[:len(Credential{})])
 }
 
-// Terms are what a user's tokens depend on. The zero value of NotBefore ends no token.
+// Terms are what a user's tokens depend on. NotBefore is that of the zero
+// time, and TTL is 0, if the users file says nothing of them.
 type Terms struct {
 	Credential Credential
-	NotBefore  int64 // in Unix milliseconds; a token from before is worthless
+	NotBefore  int64         // in Unix milliseconds; a token from before is worthless
+	TTL        time.Duration // of a token of this user
 }
 
 // TermsOf returns the terms of a user with a password hash. A part of a millisecond
 // counts as a whole one, as a token's is left out.
-func TermsOf(hash []byte, notBefore time.Time) Terms {
-	return Terms{CredentialOf(hash), notBefore.Add(time.Millisecond - 1).UnixMilli()}
+func TermsOf(hash []byte, notBefore time.Time, ttl time.Duration) Terms {
+	return Terms{CredentialOf(hash), notBefore.Add(time.Millisecond - 1).UnixMilli(), ttl}
 }
+
+// Lifetime returns how long a token lives: the user's own, or that of the others.
+func (t *Terms) Lifetime(others time.Duration) time.Duration { return cmp.Or(t.TTL, others) }
 
 // Since returns the Since of a token that is issued now. Whoever issues it knows of
 // NotBefore, so the token is later than that, whatever the clock of this machine says.

@@ -98,8 +98,8 @@ func TestLive(t *testing.T) {
 func TestTerms(t *testing.T) {
 	at := func(millis int64) time.Time { return time.UnixMilli(1700000000000 + millis) }
 	hash, other := []byte("a hash"), []byte("another")
-	before, after := tokens.TermsOf(hash, time.Time{}), tokens.TermsOf(hash, at(500))
-	ahead := tokens.TermsOf(hash, at(500).AddDate(1, 0, 0))
+	before, after := tokens.TermsOf(hash, time.Time{}, 0), tokens.TermsOf(hash, at(500), 0)
+	ahead := tokens.TermsOf(hash, at(500).AddDate(1, 0, 0), 0)
 	for _, tt := range []struct {
 		name   string
 		terms  tokens.Terms // under which the token is issued
@@ -108,18 +108,18 @@ func TestTerms(t *testing.T) {
 		wanted bool
 	}{
 		{name: "never logged out", terms: before, at: at(0), judge: before, wanted: true},
-		{name: "another hash", terms: before, at: at(0), judge: tokens.TermsOf(other, time.Time{})},
+		{name: "another hash", terms: before, at: at(0), judge: tokens.TermsOf(other, time.Time{}, 0)},
 		{name: "a moment before", terms: before, at: at(499), judge: after},
 		{name: "less than a millisecond before", terms: before, at: at(500).Add(-1), judge: after},
 		{name: "at that moment", terms: before, at: at(500), judge: after, wanted: true},
 		{name: "before the file is reloaded", terms: before, at: at(700), judge: after, wanted: true},
 		{name: "after it is", terms: after, at: at(700), judge: after, wanted: true},
 		{name: "after it is, and the clock is behind", terms: after, at: at(-60_000), judge: after, wanted: true},
-		{name: "and logged out again", terms: after, at: at(700), judge: tokens.TermsOf(hash, at(701))},
+		{name: "and logged out again", terms: after, at: at(700), judge: tokens.TermsOf(hash, at(701), 0)},
 		{name: "by a not_before of next year, and then by that of now", terms: ahead, at: at(0), judge: after},
 		{name: "after a not_before of next year was mended", terms: ahead, at: at(1000), judge: after, wanted: true},
 		{name: "while it is of next year", terms: ahead, at: at(0), judge: ahead, wanted: true},
-		{name: "a part of a millisecond", terms: before, at: at(500), judge: tokens.TermsOf(hash, at(500).Add(1))},
+		{name: "a part of a millisecond", terms: before, at: at(500), judge: tokens.TermsOf(hash, at(500).Add(1), 0)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			record := &tokens.Record{Issued: tt.at.Unix(), Since: tt.terms.Since(tt.at), Credential: tt.terms.Credential}

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"simple-oauth2/internal/logs"
+	"simple-oauth2/internal/tokens"
 )
 
 // MaxCost is the highest cost that a hash may have. Each step doubles the time of
@@ -54,6 +55,7 @@ type Record struct {
 	Hash      []byte    // bcrypt's, $2a$, $2b$ or $2y$
 	Cost      int       // of the hash, from bcrypt.MinCost to MaxCost
 	NotBefore time.Time // tokens issued earlier are worthless
+	TokenTTL  time.Duration
 }
 
 // Summary is what there is to know about all users of a file.
@@ -130,6 +132,19 @@ func moment(value []byte) (moment time.Time, err error) {
 		return time.Time{}, errors.New(`not_before is not a time such as "2026-01-31T09:00:00Z" (RFC 3339)`)
 	}
 	return moment, nil
+}
+
+// lifetime reads a JSON value that is the lifetime of a token, such as "8h", or null.
+func lifetime(value []byte) (time.Duration, error) {
+	written, err := text(value)
+	if err != nil || written == nil {
+		return 0, err
+	}
+	ttl, err := tokens.ParseTTL(*written)
+	if err != nil {
+		return 0, fmt.Errorf("token_ttl %w", err)
+	}
+	return ttl, nil
 }
 
 var yes, no = true, false
@@ -217,6 +232,8 @@ func parseRecord(name string, value []byte, lists scopeLists) (record Record, er
 			record.Scopes, err = lists.read(value)
 		case "not_before":
 			record.NotBefore, err = moment(value)
+		case "token_ttl":
+			record.TokenTTL, err = lifetime(value)
 		default:
 			return fmt.Errorf("unknown field %s", quote(field))
 		}

@@ -40,7 +40,10 @@ func TestParse(t *testing.T) {
 	const (
 		otherName = `user "johndoe": the field "username" differs from the key`
 		noTime    = `user "johndoe": not_before is not a time such as "2026-01-31T09:00:00Z" (RFC 3339)`
-		noScope   = `user "johndoe": entry 1 of scopes is not a scope: one is printable ASCII without spaces, " and \`
+
+		noLifetime = `user "johndoe": token_ttl must be a duration such as 30m or 8h, in whole seconds, from 1s to 87600h (ten years)`
+
+		noScope = `user "johndoe": entry 1 of scopes is not a scope: one is printable ASCII without spaces, " and \`
 	)
 	for _, tt := range []struct {
 		name, text string
@@ -103,6 +106,15 @@ func TestParse(t *testing.T) {
 		{"not_before empty", record(good + `, "not_before": ""`), noTime},
 		{"not_before a number", record(good + `, "not_before": 1700000000`),
 			`user "johndoe": field "not_before" is a number, want string`},
+		{"token_ttl", record(good + `, "token_ttl": "168h"`), ""},
+		{"the longest token_ttl", record(good + `, "token_ttl": "87600h"`), ""},
+		{"token_ttl null", record(good + `, "token_ttl": null`), ""},
+		{"token_ttl longer than the flag may be", record(good + `, "token_ttl": "87601h"`), noLifetime},
+		{"token_ttl of zero", record(good + `, "token_ttl": "0s"`), noLifetime},
+		{"token_ttl of half a second", record(good + `, "token_ttl": "500ms"`), noLifetime},
+		{"token_ttl empty", record(good + `, "token_ttl": ""`), noLifetime},
+		{"token_ttl in days", record(good + `, "token_ttl": "7d"`), noLifetime},
+		{"token_ttl a number", record(good + `, "token_ttl": 3600`), `user "johndoe": field "token_ttl" is a number, want string`},
 		{"scope null", record(good + `, "scopes": [null]`), noScope},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -207,6 +219,7 @@ func TestErrorsShowNoSecrets(t *testing.T) {
 		{name: "disabled", text: `{"jane": {` + good + `, "disabled": "@"}}`},
 		{name: "e-mail", text: `{"jane": {` + good + `, "email": ["@"]}}`},
 		{name: "not_before", text: `{"jane": {` + good + `, "not_before": "@"}}`},
+		{name: "token_ttl", text: `{"jane": {` + good + `, "token_ttl": "@"}}`},
 		{name: "full name", text: `{"jane": {` + good + `, "full_name": {"@": 1}}}`},
 		{name: "scopes", text: `{"jane": {` + good + `, "scopes": "@"}}`},
 		{name: "a scope in a list of lists", text: `{"jane": {` + good + `, "scopes": [["@"]]}}`},

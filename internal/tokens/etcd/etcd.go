@@ -53,6 +53,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -83,8 +84,8 @@ type Store struct {
 	fresh   time.Time // the memory has everything that etcd had committed by then
 
 	leaseMu  sync.Mutex
-	lease    lease
-	granting *grant
+	leases   map[time.Duration]lease // by the lifetime of their tokens
+	granting map[time.Duration]*grant
 }
 
 // New returns a store that is up once Run has listed what is in etcd. It returns
@@ -105,6 +106,9 @@ func New(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 		asked:   make(chan struct{}, 1),
 		moved:   make(chan struct{}),
 		revoked: make(map[tokens.Key]int64),
+
+		leases:   make(map[time.Duration]lease),
+		granting: make(map[time.Duration]*grant),
 	}
 	for _, name := range []string{c.CA, c.Cert} {
 		if name != "" {
@@ -165,10 +169,9 @@ func (s *Store) Put(ctx context.Context, key tokens.Key, record *tokens.Record) 
 	}
 	within, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	lifetime := time.Duration(max(0, record.Expires-record.Issued)) * time.Second
 	for range 2 { // the second time with a new lease
 		var id int64
-		if id, err = s.leaseFor(within, lifetime); err != nil {
+		if id, err = s.leaseFor(within, max(0, record.Lifetime())); err != nil {
 			break
 		}
 		var at header
@@ -360,7 +363,6 @@ func (s *Store) parseKey(name []byte) (key tokens.Key, ok bool) {
 // next one is asked for, while this one still serves.
 type lease struct {
 	id           int64
-	lifetime     time.Duration
 	renew, until time.Time
 }
 
@@ -376,16 +378,16 @@ type grant struct {
 // thirtieth of it and some seconds longer.
 func (s *Store) leaseFor(ctx context.Context, lifetime time.Duration) (int64, error) {
 	s.leaseMu.Lock()
-	current, now := s.lease, time.Now()
-	usable := current.lifetime == lifetime && now.Before(current.until)
+	current, now := s.leases[lifetime], time.Now()
+	usable := now.Before(current.until)
 	if usable && now.Before(current.renew) {
 		s.leaseMu.Unlock()
 		return current.id, nil
 	}
-	g := s.granting
-	if g == nil || g.lifetime != lifetime {
+	g := s.granting[lifetime]
+	if g == nil {
 		g = &grant{lifetime: lifetime, done: make(chan struct{})}
-		s.granting = g
+		s.granting[lifetime] = g
 		go s.grant(g)
 	}
 	s.leaseMu.Unlock()
@@ -420,14 +422,13 @@ func (s *Store) grant(g *grant) {
 	if g.err = err; err == nil {
 		g.err = s.gateway.call(ctx, endpoint, "/v3/lease/grant", map[string]any{"TTL": seconds}, &answer)
 	}
-	g.lease = lease{answer.ID, g.lifetime, renew, until}
+	g.lease = lease{answer.ID, renew, until}
 	s.leaseMu.Lock()
 	if g.err == nil {
-		s.lease = g.lease
+		maps.DeleteFunc(s.leases, func(_ time.Duration, old lease) bool { return !now.Before(old.until) })
+		s.leases[g.lifetime] = g.lease
 	}
-	if s.granting == g {
-		s.granting = nil
-	}
+	delete(s.granting, g.lifetime)
 	s.leaseMu.Unlock()
 	close(g.done)
 }
@@ -436,7 +437,5 @@ func (s *Store) grant(g *grant) {
 func (s *Store) forget(id int64) {
 	s.leaseMu.Lock()
 	defer s.leaseMu.Unlock()
-	if s.lease.id == id {
-		s.lease = lease{}
-	}
+	maps.DeleteFunc(s.leases, func(_ time.Duration, l lease) bool { return l.id == id })
 }

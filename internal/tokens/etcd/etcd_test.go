@@ -227,7 +227,7 @@ func TestLeaseGone(t *testing.T) {
 	m := startEtcd(t)
 	s, _ := run(t, Config{Endpoints: m.endpoint, Prefix: "/p/"})
 	before := put(t, s, s)
-	m.ask("/v3/lease/revoke", map[string]any{"ID": s.lease.id})
+	m.ask("/v3/lease/revoke", map[string]any{"ID": s.leases[time.Minute].id})
 	eventually(t, "told that the lease's tokens are gone", func() bool { r, err := s.Find(t.Context(), before); return r == nil && err == nil })
 	put(t, s, s)
 }
@@ -350,7 +350,7 @@ func TestAnotherCluster(t *testing.T) {
 	to.Store(&second.endpoint)
 	eventually(t, "rid of the first cluster's token", func() bool { r, _ := s.memory.Find(t.Context(), key); return r == nil })
 	s.leaseMu.Lock()
-	s.lease = lease{}
+	clear(s.leases)
 	s.leaseMu.Unlock()
 	put(t, s, s)
 }

@@ -203,6 +203,38 @@ func TestRenewedAhead(t *testing.T) {
 	})
 }
 
+// TestLeasesOfSeveralLifetimes has users with lifetimes of their own log in by turns. A
+// login must not cost a lease of its own, and old leases must not pile up.
+func TestLeasesOfSeveralLifetimes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		granted := int64(0)
+		s := bare(func(r *http.Request, _ string) (*http.Response, error) {
+			if r.URL.Path == "/v3/lease/grant" {
+				granted++
+			}
+			return answers(fmt.Sprintf(`{"ID":"%d"}`, granted))
+		})
+		lifetimes := []time.Duration{30 * time.Minute, time.Hour, 168 * time.Hour}
+		for range 10 {
+			for i, lifetime := range lifetimes {
+				if id, err := s.leaseFor(t.Context(), lifetime); err != nil || id != int64(i)+1 {
+					t.Errorf("for %v: lease %d, %v; want %d", lifetime, id, err, i+1)
+				}
+			}
+		}
+		if s.forget(2); granted != 3 {
+			t.Errorf("%d leases granted, want 3", granted)
+		}
+		if id, err := s.leaseFor(t.Context(), lifetimes[1]); err != nil || id != 4 {
+			t.Errorf("for the lifetime whose lease is gone: %d, %v; want 4", id, err)
+		}
+		time.Sleep(24 * time.Hour)
+		if _, err := s.leaseFor(t.Context(), lifetimes[0]); err != nil || len(s.leases) != 1 {
+			t.Errorf("%d leases are kept, %v; want the one in use", len(s.leases), err)
+		}
+	})
+}
+
 // TestPermanent says of each code of gRPC whether it is worth another try.
 func TestPermanent(t *testing.T) {
 	for _, tt := range []struct {

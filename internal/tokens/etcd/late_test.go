@@ -90,7 +90,7 @@ func TestLateWrite(t *testing.T) {
 				t.Fatal(err)
 			}
 			if tt.leaseEnds {
-				m.ask("/v3/lease/revoke", map[string]any{"ID": a.lease.id})
+				m.ask("/v3/lease/revoke", map[string]any{"ID": a.leases[time.Minute].id})
 			}
 			tt.after(copyOfPut)
 			at := put(t, b, a, b) // what is written after it is known everywhere
@@ -390,6 +390,9 @@ func bare(trip func(r *http.Request, body string) (*http.Response, error)) *Stor
 		asked:   make(chan struct{}, 1),
 		moved:   make(chan struct{}),
 		revoked: make(map[tokens.Key]int64),
+
+		leases:   make(map[time.Duration]lease),
+		granting: make(map[time.Duration]*grant),
 	}
 	changeTransport(func(r *http.Request, body string, _ http.RoundTripper) (*http.Response, error) { return trip(r, body) })(s)
 	return s
@@ -530,8 +533,9 @@ func TestLeaseOutlastsItsTokens(t *testing.T) {
 				}
 				// The last token that shares the lease must not outlive it.
 				// It may have been as late as the answer to the call.
-				last := first.Add(max(s.lease.until.Add(-1).Sub(first), patience))
-				time.Sleep(time.Until(s.lease.until.Add(-1)))
+				until := s.leases[lifetime].until
+				last := first.Add(max(until.Add(-1).Sub(first), patience))
+				time.Sleep(time.Until(until.Add(-1)))
 				if id, err := s.leaseFor(t.Context(), lifetime); err != nil || id != 1 {
 					t.Errorf("not shared until its last moment: lease %d, %v", id, err)
 				}
