@@ -44,6 +44,7 @@ import (
 	"syscall"
 	"time"
 
+	"simple-oauth2/internal/safefile"
 	"simple-oauth2/internal/tokens"
 	"simple-oauth2/internal/watch"
 )
@@ -94,11 +95,8 @@ type batch struct {
 	err     error
 }
 
-var (
-	errLocked  = errors.New("another process is using this tokens file")
-	errChanged = errors.New("something else changed, moved or removed the tokens file: " +
-		"put it back, or restart the service; if another program uses the file, stop that one first")
-)
+var errChanged = errors.New("something else changed, moved or removed the tokens file: " +
+	"put it back, or restart the service; if another program uses the file, stop that one first")
 
 // Open reads the file, or creates it. Its errors name the flag and the file.
 func Open(c Config, log *slog.Logger) (*Store, error) {
@@ -108,7 +106,7 @@ func Open(c Config, log *slog.Logger) (*Store, error) {
 		log:        log,
 		writing:    make(chan struct{}, 1),
 		open:       func(name string, flag int) (file, error) { return os.OpenFile(name, flag, 0o600) },
-		syncFolder: syncFolder,
+		syncFolder: safefile.SyncFolder,
 	}
 	if err := s.load(); err != nil {
 		s.close()
@@ -141,7 +139,7 @@ func (s *Store) load() error {
 	if mode := info.Mode().Perm(); mode&0o077 != 0 && runtime.GOOS != "windows" { // created by somebody else
 		s.log.Warn("others than its owner may use the tokens file", "file", s.path, "mode", fmt.Sprintf("%#o", mode))
 	}
-	if s.lock, err = openLock(s.path + ".lock"); err != nil {
+	if s.lock, err = safefile.Lock(s.path + ".lock"); err != nil {
 		return err
 	}
 	if s.file, err = s.open(s.path, os.O_RDWR); err != nil {

@@ -467,8 +467,8 @@ func TestStart(t *testing.T) {
 		{dir, "open " + dir + ": is a directory"},
 		{dir + "/none/tokens", "open " + dir + "/none/tokens: no such file or directory"},
 		{dir + "/dangling", "open " + dir + "/dangling: no such file or directory"},
-		{dir + "/taken", "lock " + taken.path + ".lock: another process is using this tokens file"},
-		{dir + "/link", "lock " + taken.path + ".lock: another process is using this tokens file"},
+		{dir + "/taken", "lock " + taken.path + ".lock: another process is using this file"},
+		{dir + "/link", "lock " + taken.path + ".lock: another process is using this file"},
 		{"/dev/null", "not a regular file"},
 	} {
 		if runtime.GOOS == "windows" {
