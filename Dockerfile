@@ -8,7 +8,7 @@ COPY . .
 RUN git ls-files -dz | git update-index -z --skip-worktree --stdin || rm -rf .git
 ARG TARGETOS
 ARG TARGETARCH
-RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -ldflags='-s -w' -o /simple-oauth2 . && mkdir /tokens
+RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -ldflags='-s -w' -o /simple-oauth2 . && mkdir /tokens /auth
 
 FROM scratch
 ARG VERSION=0.3.0
@@ -22,6 +22,9 @@ COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build /simple-oauth2 /simple-oauth2
 # A new volume mounted here belongs to the user, who can then write to it.
 COPY --from=build --chown=65532:65532 /tokens /tokens
+COPY --from=build --chown=65532:65532 /auth /auth
+# The command user changes users.json here, unless it is told of another file.
+WORKDIR /auth
 USER 65532:65532
 ENV OAUTH2_ADDR=:8000
 EXPOSE 8000

@@ -16,6 +16,7 @@
 // together.
 //
 //	simple-oauth2 [flags]                serves until SIGINT or SIGTERM; SIGHUP reloads its files at once
+//	simple-oauth2 user COMMAND [NAME]    adds, changes, logs out, lists or checks users; user -h says how
 //	simple-oauth2 hash [-cost N]         prints the bcrypt hash of the password on standard input
 //	simple-oauth2 healthcheck [flags]    exits with 0 if the service of these flags is healthy
 //	simple-oauth2 -version               prints the version of the program
@@ -54,6 +55,7 @@ import (
 	"simple-oauth2/internal/tokens"
 	"simple-oauth2/internal/tokens/etcd"
 	tokensfile "simple-oauth2/internal/tokens/file"
+	"simple-oauth2/internal/usercmd"
 	"simple-oauth2/internal/usersfile"
 	"simple-oauth2/internal/version"
 	"simple-oauth2/internal/watch"
@@ -153,7 +155,7 @@ func parseConfig(args, environ []string, help io.Writer) (config, error) {
 
 	err := cfg.env.Parse(flags, args)
 	if errors.Is(err, flag.ErrHelp) {
-		fmt.Fprint(help, "usage: simple-oauth2 [flags] | hash [-cost N] | healthcheck [flags] | -version\n",
+		fmt.Fprint(help, "usage: simple-oauth2 [flags] | user COMMAND | hash [-cost N] | healthcheck [flags] | -version\n",
 			"Each flag can also be set in the environment: OAUTH2_TOKEN_TTL for -token-ttl. The flag wins.\n")
 		flags.SetOutput(help)
 		flags.PrintDefaults()
@@ -282,6 +284,8 @@ func main() {
 	switch {
 	case len(os.Args) > 1 && os.Args[1] == "hash":
 		err = usersfile.Hash(os.Args[2:], os.Stdin, os.Stdout, os.Stderr)
+	case len(os.Args) > 1 && os.Args[1] == "user":
+		err = usercmd.Run(os.Args[2:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
 	case version.Asked(os.Args[1:]):
 		fmt.Println(version.Line())
 	default:

@@ -40,32 +40,7 @@ func TestHashOnTerminal(t *testing.T) {
 		{"Ctrl-Z, which does nothing", []string{"\x1ahunter2\n", "hunter2\n"}, "0"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			shell := "trap : INT QUIT; " + program + " hash -cost 4; echo code $?; stty -a"
-			terminal := exec.Command("timeout", "10", "script", "-qec", shell, "/dev/null")
-			keys, err := terminal.StdinPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer keys.Close()
-			shown, err := terminal.StdoutPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := terminal.Start(); err != nil {
-				t.Fatal(err)
-			}
-			screen, said := bufio.NewReader(shown), ""
-			for _, typed := range tt.typed {
-				line, err := screen.ReadString('\n') // it waits for the password
-				if err != nil {
-					t.Fatal(err)
-				}
-				said += line
-				io.WriteString(keys, typed)
-			}
-			rest, _ := io.ReadAll(screen) // until the shell ends
-			said += string(rest)
-			terminal.Wait()
+			said := onTerminal(t, "trap : INT QUIT; "+program+" hash -cost 4; echo code $?; stty -a", tt.typed)
 			if !strings.Contains(said, "code "+tt.code+"\r\n") || hash.MatchString(said) != (tt.code == "0") {
 				t.Errorf("want code %s:\n%s", tt.code, said)
 			}
@@ -74,6 +49,37 @@ func TestHashOnTerminal(t *testing.T) {
 			}
 		})
 	}
+}
+
+// onTerminal runs a shell's commands on a terminal, and returns what it shows. Each of
+// the texts is typed after a line that the commands show.
+func onTerminal(t *testing.T, shell string, typed []string) (said string) {
+	t.Helper()
+	terminal := exec.Command("timeout", "10", "script", "-qec", shell, "/dev/null")
+	keys, err := terminal.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer keys.Close()
+	shown, err := terminal.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := terminal.Start(); err != nil {
+		t.Fatal(err)
+	}
+	screen := bufio.NewReader(shown)
+	for _, typed := range typed {
+		line, err := screen.ReadString('\n') // it waits for the password
+		if err != nil {
+			t.Fatal(err)
+		}
+		said += line
+		io.WriteString(keys, typed)
+	}
+	rest, _ := io.ReadAll(screen) // until the shell ends
+	terminal.Wait()
+	return said + string(rest)
 }
 
 // TestHelp wants -h to begin with the commands, and to say that each flag has a

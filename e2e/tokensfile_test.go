@@ -252,7 +252,8 @@ func TestTokensFileStopped(t *testing.T) {
 	k.check("after a stop", k.told)
 
 	out, err := exec.Command(program, "-addr", "127.0.0.1:0", "-tokens-file", k.file).CombinedOutput()
-	want := ` level=ERROR msg=exiting error="-tokens-file ` + k.file + ": lock " + k.file + ".lock: another process is using this file\"\n"
+	want := ` level=ERROR msg=exiting error="-tokens-file ` + k.file + ": lock " + k.file +
+		".lock: another process is using this file\"\n"
 	if err == nil || !strings.HasSuffix(string(out), want) {
 		t.Errorf("a second process: %v\n%s", err, out)
 	}

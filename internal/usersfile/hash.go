@@ -20,17 +20,23 @@ import (
 	"simple-oauth2/internal/envflag"
 )
 
-// Hash is the command simple-oauth2 hash: it reads a password, with or without a
-// newline at the end, and prints its hash for a users file. On a terminal it asks
-// on stderr, twice, and does not show what is typed.
-//
-// A text that nobody types at a login is refused: one that is not UTF-8, or that
-// has control characters. A byte order mark at the beginning does not count. White
-// space at either end counts, as at a login; a warning on stderr says so.
+// DefaultCost is the cost of a hash if nobody asks for another.
+const DefaultCost = 12
+
+// CheckCost returns an error for a -cost that no hash in a users file may have.
+func CheckCost(cost int) error {
+	if cost < bcrypt.MinCost || cost > MaxCost {
+		return fmt.Errorf("-cost %d: it must be from %d to %d", cost, bcrypt.MinCost, MaxCost)
+	}
+	return nil
+}
+
+// Hash is the command simple-oauth2 hash: it reads a password, as ReadPassword does, and
+// prints its hash for a users file.
 func Hash(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("hash", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	cost := flags.Int("cost", 12, "")
+	cost := flags.Int("cost", DefaultCost, "")
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
 		_, err = fmt.Fprintln(stdout, "usage: simple-oauth2 hash [-cost N] <password.txt")
 		return err
@@ -40,21 +46,12 @@ func Hash(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	if flags.NArg() > 0 {
 		return errors.New("unexpected argument: the password is read from standard input")
 	}
-	if *cost < bcrypt.MinCost || *cost > MaxCost {
-		return fmt.Errorf("-cost %d: it must be from %d to %d", *cost, bcrypt.MinCost, MaxCost)
-	}
-	password, err := readPassword(stdin, stderr)
-	if err == nil {
-		err = checkPassword(password)
-	}
-	if err != nil {
+	if err := CheckCost(*cost); err != nil {
 		return err
 	}
-	if strings.TrimSpace(password) != password {
-		fmt.Fprintln(stderr, "simple-oauth2: the password begins or ends with white space, which counts")
-	}
-	if strings.ContainsFunc(password, isUnseen) {
-		fmt.Fprintln(stderr, "simple-oauth2: the password has characters that cannot be seen, which count")
+	password, err := ReadPassword(stdin, stderr)
+	if err != nil {
+		return err
 	}
 	hash, err := bcrypt.GenerateFromPassword([]byte(password), *cost)
 	if err != nil {
@@ -62,6 +59,29 @@ func Hash(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	}
 	_, err = fmt.Fprintf(stdout, "%s\n", hash)
 	return err
+}
+
+// ReadPassword reads a password, with or without a newline at the end. On a terminal it
+// asks on stderr, twice, and does not show what is typed.
+//
+// A text that nobody types at a login is refused: one that is not UTF-8, or that
+// has control characters. A byte order mark at the beginning does not count. White
+// space at either end counts, as at a login; a warning on stderr says so.
+func ReadPassword(stdin io.Reader, stderr io.Writer) (string, error) {
+	password, err := readPassword(stdin, stderr)
+	if err == nil {
+		err = checkPassword(password)
+	}
+	if err != nil {
+		return "", err
+	}
+	if strings.TrimSpace(password) != password {
+		fmt.Fprintln(stderr, "simple-oauth2: the password begins or ends with white space, which counts")
+	}
+	if strings.ContainsFunc(password, isUnseen) {
+		fmt.Fprintln(stderr, "simple-oauth2: the password has characters that cannot be seen, which count")
+	}
+	return password, nil
 }
 
 func readPassword(stdin io.Reader, stderr io.Writer) (string, error) {

@@ -51,7 +51,7 @@ func visitValid(data []byte, visit func(name, value []byte) error) error {
 			name = []byte(text)
 		}
 		if seen[string(name)] || slices.ContainsFunc(few, func(other []byte) bool { return bytes.Equal(name, other) }) {
-			return fmt.Errorf("%s appears twice", quote(name))
+			return fmt.Errorf("%s appears twice", Quote(name))
 		}
 		if len(few) == cap(few) {
 			if seen == nil {
@@ -79,9 +79,9 @@ func visitValid(data []byte, visit func(name, value []byte) error) error {
 // Django, and a long run of base64 or hexadecimal digits.
 var hashLike = regexp.MustCompile(`\$.*\$|[./+=0-9A-Za-z]{40}`)
 
-// quote returns a name in quotes, for an error. A name that looks like a hash is not
+// Quote returns a name in quotes, for an error. A name that looks like a hash is not
 // shown: it may be a value that somebody put in the wrong place.
-func quote(name []byte) string {
+func Quote(name []byte) string {
 	if hashLike.Match(name) {
 		return `"…" (not shown, it may be a hash)`
 	}

@@ -1,5 +1,5 @@
 // Package usersfile reads the file that says who may log in: a JSON object
-// keyed by username, each with a record of the tutorial's fields.
+// keyed by username, each with a record of the tutorial's fields and some more.
 package usersfile
 
 import (
@@ -76,7 +76,7 @@ func Parse(text []byte, add func(name string, record Record)) (Summary, error) {
 		name := string(key)
 		record, err := parseRecord(name, value, lists)
 		if err != nil {
-			return fmt.Errorf("user %s: %w", quote(key), err)
+			return fmt.Errorf("user %s: %w", Quote(key), err)
 		}
 		add(name, record)
 		summary.Users++
@@ -235,7 +235,7 @@ func parseRecord(name string, value []byte, lists scopeLists) (record Record, er
 		case "token_ttl":
 			record.TokenTTL, err = lifetime(value)
 		default:
-			return fmt.Errorf("unknown field %s", quote(field))
+			return fmt.Errorf("unknown field %s", Quote(field))
 		}
 		if err == nil {
 			return nil

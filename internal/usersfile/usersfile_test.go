@@ -41,7 +41,8 @@ func TestParse(t *testing.T) {
 		otherName = `user "johndoe": the field "username" differs from the key`
 		noTime    = `user "johndoe": not_before is not a time such as "2026-01-31T09:00:00Z" (RFC 3339)`
 
-		noLifetime = `user "johndoe": token_ttl must be a duration such as 30m or 8h, in whole seconds, from 1s to 87600h (ten years)`
+		noLifetime = `user "johndoe": token_ttl must be a duration such as 30m or 8h, in whole seconds, ` +
+			`from 1s to 87600h (ten years)`
 
 		noScope = `user "johndoe": entry 1 of scopes is not a scope: one is printable ASCII without spaces, " and \`
 	)
@@ -114,7 +115,8 @@ func TestParse(t *testing.T) {
 		{"token_ttl of half a second", record(good + `, "token_ttl": "500ms"`), noLifetime},
 		{"token_ttl empty", record(good + `, "token_ttl": ""`), noLifetime},
 		{"token_ttl in days", record(good + `, "token_ttl": "7d"`), noLifetime},
-		{"token_ttl a number", record(good + `, "token_ttl": 3600`), `user "johndoe": field "token_ttl" is a number, want string`},
+		{"token_ttl a number", record(good + `, "token_ttl": 3600`),
+			`user "johndoe": field "token_ttl" is a number, want string`},
 		{"scope null", record(good + `, "scopes": [null]`), noScope},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

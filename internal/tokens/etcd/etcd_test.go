@@ -185,8 +185,8 @@ func TestWhatIsInEtcd(t *testing.T) {
 	if name := string(raw.KVs[0].Key); name != fmt.Sprintf("/p/%x", key) {
 		t.Errorf("key %s", name)
 	}
-	if value := string(raw.KVs[0].Value); value != fmt.Sprintf(`{"username":"johndoe","iat":%d,"exp":%d,"since":1700000000123,"credential":"AQIDBAUGBwg="}`,
-		record.Issued, record.Expires) {
+	const kept = `{"username":"johndoe","iat":%d,"exp":%d,"since":1700000000123,"credential":"AQIDBAUGBwg="}`
+	if value := string(raw.KVs[0].Value); value != fmt.Sprintf(kept, record.Issued, record.Expires) {
 		t.Errorf("value %s", value)
 	}
 	if first, second := raw.KVs[0].Lease, raw.KVs[1].Lease; first == "" || first != second {

@@ -385,7 +385,8 @@ func TestDamage(t *testing.T) {
 	broken("the header is missing", 1, join(line[1], line[2]))
 	broken("a file of users", 1, []byte(`{"jane": {}}`))
 	broken("another version", 1, join([]byte("simple-oauth2 tokens 2\n"), line[1]))
-	for _, tt := range []string{"+ ", "- ", "* " + encoding.EncodeToString(key[:]), "+ " + encoding.EncodeToString(key[:]) + " 1 x", "+ " + encoding.EncodeToString(key[:]) + ` 1 2 AQIDAAAAAAA "" "" x `} {
+	text := encoding.EncodeToString(key[:])
+	for _, tt := range []string{"+ ", "- ", "* " + text, "+ " + text + " 1 x", "+ " + text + ` 1 2 AQIDAAAAAAA "" "" x `} {
 		p := position{}.after(line[0])
 		broken("a right checksum of "+tt, 2, p.after([]byte(tt)).appendSum(join(line[0], []byte(tt))))
 	}
