@@ -105,8 +105,10 @@ func isTerminal(file *os.File) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0 && !os.SameFile(info, null)
 }
 
+const ctrlZ = "\x1a"
+
 // ask reads a password from a terminal. Whatever ends it, the terminal shows again
-// what is typed.
+// what is typed. Ctrl-Z does nothing.
 func ask(terminal *os.File, stderr io.Writer) (string, error) {
 	lines := bufio.NewReader(terminal)
 	readLine := func() (string, error) {
@@ -114,7 +116,7 @@ func ask(terminal *os.File, stderr io.Writer) (string, error) {
 		if err == io.EOF {
 			err = nil
 		}
-		return withoutNewline(line), err
+		return withoutNewline(strings.ReplaceAll(line, ctrlZ, "")), err
 	}
 	interrupted := make(chan os.Signal, 1) // before the input is hidden, so that no signal leaves it so
 	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)

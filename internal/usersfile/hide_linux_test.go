@@ -61,6 +61,9 @@ func (y *typing) Write(prompt []byte) (int, error) {
 	if modes(y.t, y.program).Lflag&syscall.ECHO != 0 {
 		y.t.Errorf("the terminal shows what is typed after %q", prompt)
 	}
+	if modes(y.t, y.program).Cc[syscall.VSUSP] != 0 {
+		y.t.Errorf("Ctrl-Z stops what started the program after %q", prompt)
+	}
 	y.asked = append(y.asked, strings.TrimSpace(string(prompt)))
 	if len(y.lines) > 0 {
 		y.person.WriteString(y.lines[0])
@@ -87,6 +90,7 @@ func TestHashOnTerminal(t *testing.T) {
 		{"nothing", []string{"\n"}, []string{first}, "the password is empty"},
 		{"the end of the input", []string{"\x04"}, []string{first}, "the password is empty"},
 		{"the end of the input the second time", []string{"correct horse\n", "\x04"}, []string{first, again}, "the two passwords differ"},
+		{"with Ctrl-Z", []string{"correct\x1a horse\n", "correct\x1a horse\n"}, []string{first, again}, ""},
 		{"pasted", []string{"\x1b[200~secret\x1b[201~\n", "\x1b[200~secret\x1b[201~\n"}, []string{first, again},
 			"the password contains the marks that a terminal puts around pasted text: type it instead"},
 	} {

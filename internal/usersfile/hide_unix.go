@@ -4,7 +4,6 @@ package usersfile
 
 import (
 	"os"
-	"os/signal"
 	"syscall"
 	"unsafe"
 )
@@ -20,16 +19,15 @@ func hideInput(terminal *os.File) (show func(), err error) {
 	hidden.Lflag &^= syscall.ECHO
 	hidden.Lflag |= syscall.ICANON | syscall.ISIG
 	hidden.Iflag |= syscall.ICRNL
-	signal.Ignore(syscall.SIGTSTP) // after Ctrl-Z and fg, the shell would have it shown again
-	show = func() {
-		ioctl(terminal, setTermios, &was)
-		signal.Reset(syscall.SIGTSTP)
+	// Ctrl-Z would also stop what started the program, such as go run or a script: a
+	// shell would then read from a terminal that shows nothing. Here it is a character.
+	for _, key := range stopKeys {
+		hidden.Cc[key] = noKey
 	}
 	if err := ioctl(terminal, setTermios, &hidden); err != nil {
-		show()
 		return nil, err
 	}
-	return show, nil
+	return func() { ioctl(terminal, setTermios, &was) }, nil
 }
 
 func ioctl(terminal *os.File, request uintptr, modes *syscall.Termios) error {
