@@ -214,7 +214,7 @@ func (a *auth) logIn(r *http.Request, request form.PasswordRequest) (token strin
 		log = log.With("client_id", logs.Cut(request.ClientID))
 	}
 	if !right {
-		log.Warn("login failed", usersfile.WhyWrong(request.Password))
+		log.Warn("login failed", usersfile.WhyWrong(request.Username, request.Password))
 		return "", nil, errInvalidGrant
 	}
 	scope := strings.Join(user.allowed(request.Scope), " ")

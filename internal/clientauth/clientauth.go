@@ -346,10 +346,11 @@ func (c *Clients[User]) try(ctx context.Context, log *slog.Logger, peer netip.Ad
 	return err
 }
 
-// whyWrong is about the decoded reading, which is the shorter one.
+// whyWrong is about the decoded reading, which is the shorter one and the RFC's.
 func whyWrong(guesses []guess) slog.Attr {
 	readings := guesses[len(guesses)-1].Credentials
-	return usersfile.WhyWrong(readings[len(readings)-1].secret)
+	decoded := readings[len(readings)-1]
+	return usersfile.WhyWrong(decoded.name, decoded.secret)
 }
 
 // remember keeps what is right at an address. If a client has too many, it drops

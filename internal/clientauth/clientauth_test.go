@@ -217,6 +217,7 @@ func TestAuthenticate(t *testing.T) {
 		failed = `level=WARN msg="login failed" client=203.0.113.9 username=`
 
 		tooLong = ` reason="the password has more than 72 bytes"`
+		newline = ` reason="the password ends in a newline, which counts"`
 	)
 	long := strings.Repeat("x", 73)
 	for _, tt := range []struct {
@@ -245,6 +246,12 @@ func TestAuthenticate(t *testing.T) {
 			text: "gate:%78" + long[:70], want: ErrWrong,
 			checks: []string{"gate:%78" + long[:70], "gate:x" + long[:70]}, log: failed + "gate\n",
 		},
+		{text: "gate:x\n", want: ErrWrong, checks: []string{"gate:x\n"}, log: failed + "gate" + newline},
+		{ // as a library sends a secret that it has read from a file
+			text: "gate:x%0A", want: ErrWrong, checks: []string{"gate:x%0A", "gate:x\n"}, log: failed + "gate" + newline,
+		},
+		{text: "zo\xeb:x", want: ErrWrong, checks: []string{"zo\xeb:x"},
+			log: failed + `"zo\xeb" reason="the username is not UTF-8"`},
 		{text: "nobody:battery staple", want: ErrWrong, checks: []string{"nobody:battery staple"}, log: failed},
 		{text: "alice:s", want: ErrWrong, checks: []string{"alice:s"}, log: `level=WARN msg="client refused: the password`},
 		{text: "gate", want: ErrWrong},

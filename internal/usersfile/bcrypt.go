@@ -7,19 +7,36 @@ import (
 	"regexp"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // LongestPassword is the number of bytes that bcrypt looks at; a longer password
 // would match any other that begins with the same bytes.
 const LongestPassword = 72
 
-// WhyWrong returns the reason, for the log, why a password is wrong for everybody,
-// if there is one.
-func WhyWrong(password string) slog.Attr {
-	if len(password) > LongestPassword {
-		return slog.String("reason", fmt.Sprintf("the password has more than %d bytes", LongestPassword))
+// WhyWrong returns the reason, for the log, why a username or a password is wrong, if
+// it can be told without knowing the right one: no users file can have the name, or
+// the password is one that simple-oauth2 hash refuses or takes for a shorter one.
+func WhyWrong(username, password string) slog.Attr {
+	err := checkName(username)
+	switch {
+	case !utf8.ValidString(username):
+		err = errors.New("the username is not UTF-8")
+	case err != nil:
+	case len(password) > LongestPassword:
+		err = fmt.Errorf("the password has more than %d bytes", LongestPassword)
+	case strings.HasPrefix(password, "\ufeff"):
+		err = errors.New("the password begins with a byte order mark, which counts")
+	case strings.TrimRight(password, "\r\n") != password:
+		err = errors.New("the password ends in a newline, which counts")
+	default:
+		err = checkPassword(password)
 	}
-	return slog.Attr{}
+	if err == nil {
+		return slog.Attr{}
+	}
+	reason, _, _ := strings.Cut(err.Error(), ":") // what follows is advice for whoever runs hash
+	return slog.String("reason", reason)
 }
 
 // costOf returns the cost of a bcrypt hash, $2a$, $2b$ or $2y$. If it is not one,

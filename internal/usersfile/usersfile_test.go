@@ -2,6 +2,7 @@ package usersfile_test
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -422,6 +423,47 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestWhyWrong(t *testing.T) {
+	for _, tt := range []struct{ name, username, password, want string }{
+		{name: "nothing to tell", username: "johndoe", password: "secret"},
+		{name: "white space around a password", username: "johndoe", password: " secret "},
+		{name: "letters", username: "zoë", password: "zoë"},
+		{name: "72 bytes", username: "johndoe", password: strings.Repeat("x", 72)},
+		{
+			name: "73 bytes", username: "johndoe", password: strings.Repeat("x", 73),
+			want: "the password has more than 72 bytes",
+		},
+		{name: "Latin-1", username: "johndoe", password: "zo\xeb", want: "the password is not UTF-8"},
+		{name: "a lost letter", username: "johndoe", password: "zo\ufffd", want: "the password is not UTF-8"},
+		{name: "UTF-16", username: "johndoe", password: "z\x00o\x00", want: "the password contains NUL bytes"},
+		{name: "a newline", username: "johndoe", password: "secret\n", want: "the password ends in a newline, which counts"},
+		{name: "of Windows", username: "johndoe", password: "secret\r\n",
+			want: "the password ends in a newline, which counts"},
+		{name: "a return", username: "johndoe", password: "secret\r", want: "the password ends in a newline, which counts"},
+		{name: "two lines", username: "johndoe", password: "a\nb", want: "the password has more than one line"},
+		{
+			name: "a byte order mark", username: "johndoe", password: "\ufeffsecret",
+			want: "the password begins with a byte order mark, which counts",
+		},
+		{
+			name: "pasted", username: "johndoe", password: "\x1b[200~secret",
+			want: "the password contains the marks that a terminal puts around pasted text",
+		},
+		{name: "a username in Latin-1", username: "zo\xeb", password: "zo\xeb", want: "the username is not UTF-8"},
+		{
+			name: "a username after a byte order mark", username: "\ufeffjohndoe", password: "secret",
+			want: "the username contains a character that cannot be seen",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := usersfile.WhyWrong(tt.username, tt.password)
+			if got.Value.String() != cmp.Or(tt.want, slog.Attr{}.Value.String()) {
+				t.Errorf("%v, want %q", got, tt.want)
+			}
+		})
+	}
 }
 
 func TestWarnOfWeak(t *testing.T) {
