@@ -1286,7 +1286,7 @@ var revokeRows = []row{
 	{name: "unknown token", body: "token=nonsense", headers: tokenHeaders, want: `{}`},
 	{name: "no token", kind: urlencoded, status: 422, headers: tokenHeaders, want: missing("", "token")},
 	{name: "token in the query", request: "POST /revoke?token=x", kind: urlencoded,
-		status: 422, want: missing("", "token")},
+		status: 422, want: missing("; body: The body must have the fields: those in the URL do not count", "token")},
 	{name: "token twice", body: "token=x&token=x", status: 422, want: repeated("token")},
 	{name: "too large", body: "token=" + strings.Repeat("x", 64<<10), status: 413, want: tooLarge},
 	{name: "by GET", request: "GET /revoke",

@@ -14,6 +14,7 @@ package form
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"io"
 	"mime"
@@ -44,7 +45,7 @@ func (f Fault) Error() string { return strings.Join(f.Loc, ".") + ": " + f.Msg }
 type Faults []Fault
 
 // Error is the errors of all faults, in one line, and the reason if fields are
-// missing because the body is not the form that it should be.
+// missing because they are elsewhere, or the body is not the form that it should be.
 func (f Faults) Error() string {
 	var sentences []string
 	for _, fault := range f {
@@ -103,12 +104,19 @@ const (
 func (f *Reader) Parse(r *http.Request, limit int64, names ...string) (Form, error) {
 	mediaType, boundary := kind(r.Header.Get("Content-Type"))
 	if mediaType != urlencoded && mediaType != formData {
-		return Form{why: "The body must be a form, with Content-Type " + urlencoded}, nil
+		why := "The body must be a form, with Content-Type " + urlencoded
+		if r.ContentLength == 0 {
+			why = cmp.Or(elsewhere(r, names), why)
+		}
+		return Form{why: why}, nil
 	}
 	text, done, err := f.read(r, limit)
 	defer done()
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); err != nil && !tooLarge && err != ErrBusy {
 		err = broken("The body was cut short, or did not arrive in time")
+	}
+	if err == nil && slices.ContainsFunc(marks, func(mark string) bool { return bytes.HasPrefix(text, []byte(mark)) }) {
+		err = broken("The body must not begin with a byte order mark: save it as UTF-8 without one")
 	}
 	if err != nil {
 		return Form{}, err
@@ -141,7 +149,25 @@ func (f *Reader) Parse(r *http.Request, limit int64, names ...string) (Form, err
 			fields[name] = strings.Clone(sent[0]) // it may be a part of the whole body
 		}
 	}
-	return Form{Fields: fields, why: why}, nil
+	return Form{Fields: fields, why: cmp.Or(why, elsewhere(r, names))}, nil
+}
+
+// marks are the byte order marks of UTF-8 and UTF-16. The name of the first field
+// would begin with it, and nobody would miss an optional one.
+var marks = []string{"\ufeff", "\xff\xfe", "\xfe\xff"}
+
+// elsewhere returns where the named fields may be instead of the body, or "". In a
+// login, HTTP Basic has the client's name and secret (RFC 6749 2.3.1).
+func elsewhere(r *http.Request, names []string) string {
+	if slices.ContainsFunc(names, r.URL.Query().Has) {
+		return "The body must have the fields: those in the URL do not count"
+	}
+	if slices.Contains(names, "password") {
+		if _, _, basic := r.BasicAuth(); basic {
+			return "The body must have username and password: HTTP Basic names a client"
+		}
+	}
+	return ""
 }
 
 // kind returns a Content-Type's media type and, if it has one, its boundary.

@@ -24,6 +24,7 @@ const (
 	jane       = part + "username\r\n\r\njane\r\n"
 	end        = "--B--\r\n"
 	limit      = 1024
+	mark       = "body: The body must not begin with a byte order mark: save it as UTF-8 without one"
 )
 
 func request(kind, body string) *http.Request {
@@ -163,6 +164,13 @@ func TestParse(t *testing.T) {
 			body: jane + end,
 			want: "body: The body is multipart/form-data, but its Content-Type is application/x-www-form-urlencoded",
 		},
+		{name: "after a byte order mark", kind: urlencoded, body: "\ufeffusername=jane&password=x", want: mark},
+		{name: "an optional field after one", kind: urlencoded, body: "\ufeffscope=a&username=jane&password=x", want: mark},
+		{name: "UTF-16 without its NULs, as curl sends it", kind: urlencoded, body: "\xff\xfeusername=jane", want: mark},
+		{name: "UTF-16", kind: urlencoded, body: "\xfe\xff\x00u", want: mark},
+		{name: "multipart after a byte order mark", kind: parts, body: "\ufeff" + jane + end, want: mark},
+		{name: "a byte order mark that is escaped", kind: urlencoded, body: "x=%EF%BB%BF&username=jane",
+			want: "username=jane"},
 		{
 			name: "JSON with a percent sign that is labelled urlencoded",
 			kind: urlencoded,
@@ -350,7 +358,11 @@ func TestParse(t *testing.T) {
 
 func TestMissing(t *testing.T) {
 	const lacks = "body.username: Field required; body.password: Field required"
-	for _, tt := range []struct{ name, kind, encoding, body, want string }{
+	const (
+		inURL = "; body: The body must have the fields: those in the URL do not count"
+		basic = "; body: The body must have username and password: HTTP Basic names a client"
+	)
+	for _, tt := range []struct{ name, query, basic, kind, encoding, body, want string }{
 		{name: "one empty", kind: urlencoded, body: "username=jane&password=", want: "body.password: Field required"},
 		{name: "none sent", kind: urlencoded, body: "", want: lacks},
 		{
@@ -378,15 +390,40 @@ func TestMissing(t *testing.T) {
 			want:     lacks + "; body: The body must not be compressed: Content-Encoding is not supported",
 		},
 		{name: "not compressed", kind: urlencoded, encoding: "Identity", body: "", want: lacks},
+		{name: "in the URL", query: "username=jane&password=hunter2", want: lacks + inURL},
+		{name: "in the URL, with a type", query: "username=jane&password=hunter2", kind: urlencoded, want: lacks + inURL},
+		{name: "one in the URL", query: "password=hunter2", kind: urlencoded, body: "username=jane",
+			want: "body.password: Field required" + inURL},
+		{name: "something else in the URL", query: "a=b", kind: urlencoded, want: lacks},
+		{name: "in Basic", basic: "jane:hunter2", want: lacks + basic},
+		{name: "in Basic, with a form", basic: "jane:hunter2", kind: urlencoded, body: "grant_type=password",
+			want: lacks + basic},
+		{name: "in Basic, and JSON", basic: "jane:hunter2", kind: "application/json", body: "{}",
+			want: lacks + "; body: The body must be a form, with Content-Type application/x-www-form-urlencoded"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := request(tt.kind, tt.body)
+			r.URL.RawQuery = tt.query
+			if name, secret, sent := strings.Cut(tt.basic, ":"); sent {
+				r.SetBasicAuth(name, secret)
+			}
 			r.Header.Set("Content-Encoding", tt.encoding)
 			sent, err := form.NewReader().Parse(r, limit, "username", "password")
 			if got := form.Faults(sent.Missing("username", "password")).Error(); got != tt.want || err != nil {
 				t.Errorf("%q, %v; want %q", got, err, tt.want)
 			}
 		})
+	}
+}
+
+// TestElsewhere sends a form for which Basic is the right place.
+func TestElsewhere(t *testing.T) {
+	r := request(urlencoded, "")
+	r.URL.RawQuery = ""
+	r.SetBasicAuth("gate", "hunter2")
+	sent, _ := form.NewReader().Parse(r, limit, "token")
+	if got := form.Faults(sent.Missing("token")).Error(); got != "body.token: Field required" {
+		t.Error(got)
 	}
 }
 
