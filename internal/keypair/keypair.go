@@ -13,6 +13,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -66,19 +68,40 @@ func Read(certFile, keyFile string) (pair tls.Certificate, err error) {
 	if err != nil {
 		return pair, err
 	}
-	return tls.X509KeyPair(cert, key)
+	if pair, err = tls.X509KeyPair(cert, key); err != nil && encrypted(key) {
+		err = fmt.Errorf("%s: the key is encrypted: write it without a passphrase, with openssl pkey", keyFile)
+	}
+	return pair, err
 }
 
-// ReadPEM reads a file of PEM blocks, and refuses one that is half written. Whoever
-// decodes the blocks would skip the half one, and a chain without its last
-// certificate is a valid pair too.
+// encrypted says whether one of the blocks is an encrypted key, of PKCS #8 or of
+// OpenSSL's older form (RFC 1421 4.6.1.1).
+func encrypted(text []byte) bool {
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type == "ENCRYPTED PRIVATE KEY" || strings.HasSuffix(block.Headers["Proc-Type"], "ENCRYPTED") {
+			return true
+		}
+	}
+	return false
+}
+
+// ReadPEM reads a file of PEM blocks, and refuses one that is half written or begins
+// with a byte order mark. Whoever decodes the blocks would skip the half one, or the
+// one behind the mark, and a chain without its last certificate is a valid pair too.
 func ReadPEM(name string) ([]byte, error) {
 	text, err := os.ReadFile(name)
-	if err == nil && !whole(text) {
+	switch {
+	case err != nil:
+	case slices.ContainsFunc(marks, func(mark string) bool { return bytes.HasPrefix(text, []byte(mark)) }):
+		err = fmt.Errorf("%s: it begins with a byte order mark: save it as UTF-8 without one", name)
+	case !whole(text):
 		err = fmt.Errorf("%s: a PEM block has no end: is the file half written?", name)
 	}
 	return text, err
 }
+
+// marks are the byte order marks of UTF-8 and UTF-16.
+var marks = []string{"\ufeff", "\xff\xfe", "\xfe\xff"}
 
 func whole(text []byte) bool {
 	const begin = "-----BEGIN "

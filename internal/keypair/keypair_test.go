@@ -2,6 +2,7 @@ package keypair_test
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -204,5 +205,51 @@ func TestHalfWritten(t *testing.T) {
 		if _, err := keypair.Read(cert, key); (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
 			t.Errorf("%s: %v, want %q", tt.name, err, tt.err)
 		}
+	}
+}
+
+// TestNotPEM has files that are nearly right, and wants the error to say what is wrong.
+func TestNotPEM(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := issue(t, dir, time.Now().Add(time.Hour))
+	leaf, err1 := os.ReadFile(cert)
+	private, err2 := os.ReadFile(key)
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	block := func(kind string, headers map[string]string) []byte {
+		return pem.EncodeToMemory(&pem.Block{Type: kind, Headers: headers, Bytes: []byte("any")})
+	}
+	const (
+		mark   = ": it begins with a byte order mark: save it as UTF-8 without one"
+		secret = ": the key is encrypted: write it without a passphrase, with openssl pkey"
+	)
+	for _, tt := range []struct {
+		name      string
+		cert, key []byte
+		err       string
+	}{
+		{name: "a mark before the certificate", cert: slices.Concat([]byte("\ufeff"), leaf), key: private, err: cert + mark},
+		{name: "before the chain", cert: slices.Concat([]byte("\ufeff"), leaf, leaf), key: private, err: cert + mark},
+		{name: "before the key", cert: leaf, key: slices.Concat([]byte("\ufeff"), private), err: key + mark},
+		{name: "UTF-16", cert: []byte("\xff\xfe-\x00-\x00"), key: private, err: cert + mark},
+		{name: "an encrypted key", cert: leaf, key: block("ENCRYPTED PRIVATE KEY", nil), err: key + secret},
+		{
+			name: "an encrypted key of OpenSSL", cert: leaf,
+			key: block("RSA PRIVATE KEY", map[string]string{"Proc-Type": "4,ENCRYPTED"}), err: key + secret,
+		},
+		{name: "an encrypted key behind something", cert: leaf, key: slices.Concat(leaf, block("ENCRYPTED PRIVATE KEY", nil)),
+			err: key + secret},
+		{name: "another key behind the right one", cert: leaf,
+			key: slices.Concat(private, block("ENCRYPTED PRIVATE KEY", nil))},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if err := errors.Join(os.WriteFile(cert, tt.cert, 0o600), os.WriteFile(key, tt.key, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := keypair.Read(cert, key); fmt.Sprint(err) != cmp.Or(tt.err, "<nil>") {
+				t.Errorf("%v, want %q", err, tt.err)
+			}
+		})
 	}
 }

@@ -8,13 +8,15 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"unicode/utf8"
 
 	"simple-oauth2/internal/keypair"
 )
 
 // Config says where etcd is, and how to log in to it. Endpoints are URLs separated
 // by commas; CA, Cert and Key are PEM files, or empty. PasswordFile holds the
-// password instead of Password, with or without a newline at the end.
+// password instead of Password, with or without a newline at the end; a byte order
+// mark at its beginning does not count.
 type Config struct {
 	Endpoints      string
 	Prefix         string
@@ -46,9 +48,12 @@ func (c *Config) password() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("OAUTH2_ETCD_PASSWORD_FILE: %w", err)
 	}
-	password := strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
-	if password == "" { // etcd would say no more than that it is wrong
+	password := strings.TrimPrefix(strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r"), "\ufeff")
+	switch { // etcd would say no more than that it is wrong
+	case password == "":
 		return "", fmt.Errorf("OAUTH2_ETCD_PASSWORD_FILE: %s is empty", c.PasswordFile)
+	case !utf8.ValidString(password):
+		return "", fmt.Errorf("OAUTH2_ETCD_PASSWORD_FILE: %s is not UTF-8", c.PasswordFile)
 	}
 	return password, nil
 }

@@ -438,7 +438,7 @@ func TestSecured(t *testing.T) {
 	t.Run("password in a file that changes", func(t *testing.T) {
 		c := c
 		c.Password, c.PasswordFile = "", filepath.Join(t.TempDir(), "password")
-		for _, text := range []string{"hunter3", "hunter3\n", "hunter3\r\n"} {
+		for _, text := range []string{"hunter3", "hunter3\n", "hunter3\r\n", "\ufeffhunter3\r\n"} {
 			if err := os.WriteFile(c.PasswordFile, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -459,6 +459,13 @@ func TestSecured(t *testing.T) {
 		}
 		if _, err := g.authenticate(t.Context(), m.endpoint, ""); err == nil || !strings.Contains(err.Error(), "authentication failed") {
 			t.Errorf("the new password is not used: %v", err)
+		}
+		if err := os.WriteFile(c.PasswordFile, []byte("\xff\xfeh\x00"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		want := "OAUTH2_ETCD_PASSWORD_FILE: " + c.PasswordFile + " is not UTF-8"
+		if _, err := newGateway(c); err == nil || err.Error() != want {
+			t.Errorf("UTF-16: %v, want %s", err, want)
 		}
 		os.Remove(c.PasswordFile)
 		if _, err := newGateway(c); err == nil || !strings.HasPrefix(err.Error(), "OAUTH2_ETCD_PASSWORD_FILE: open ") {
