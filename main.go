@@ -214,7 +214,7 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 		return err
 	}
 	if err := files.Add("users", people.load, cfg.users); err != nil {
-		return fmt.Errorf("-users: %w", err)
+		return cfg.env.Blame("users", err)
 	}
 	pages, err := cfg.docs.Pages(docs, cfg.users == "", people.scopes)
 	if err != nil {

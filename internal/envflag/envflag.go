@@ -16,6 +16,7 @@ package envflag
 import (
 	"flag"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"regexp"
 	"slices"
@@ -31,8 +32,9 @@ type Env struct {
 	Others  string
 	Environ []string
 
-	known []string // the names that are read
-	empty string   // one of those without a flag that is set, but empty
+	known []string        // the names that are read
+	empty string          // one of those without a flag that is set, but empty
+	twins map[string]bool // the flags that got their value from their twin
 }
 
 // Get returns the value of a variable that is no flag's twin, or "".
@@ -71,6 +73,7 @@ func (e *Env) Parse(flags *flag.FlagSet, args []string) error {
 	}
 	var first error
 	given := make(map[string]bool)
+	e.twins = make(map[string]bool)
 	flags.Visit(func(f *flag.Flag) {
 		given[f.Name] = true
 		if first == nil && isEmpty(f) {
@@ -83,6 +86,7 @@ func (e *Env) Parse(flags *flag.FlagSet, args []string) error {
 		if !set || given[f.Name] || first != nil {
 			return
 		}
+		e.twins[f.Name] = true
 		if err := flags.Set(f.Name, value); err != nil {
 			first = fmt.Errorf("invalid value %q for %s: %w", value, name, err)
 		} else if isEmpty(f) {
@@ -96,6 +100,20 @@ func (e *Env) Parse(flags *flag.FlagSet, args []string) error {
 		first = e.misspelled()
 	}
 	return first
+}
+
+// Blame returns an error that names, after Parse, what a flag's value came from: the
+// flag, or its twin. If err is of a file, it has the file's name in quotation marks:
+// white space at an end of it is easily overlooked.
+func (e *Env) Blame(flag string, err error) error {
+	from := "-" + flag
+	if e.twins[flag] {
+		from = e.twin(flag)
+	}
+	if file, ok := err.(*fs.PathError); ok {
+		return fmt.Errorf(`%s: %s "%s": %w`, from, file.Op, file.Path, file.Err)
+	}
+	return fmt.Errorf("%s: %w", from, err)
 }
 
 // isEmpty says whether a flag is of type string and empty.

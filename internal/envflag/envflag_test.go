@@ -1,10 +1,12 @@
 package envflag_test
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -64,6 +66,37 @@ func TestParse(t *testing.T) {
 				}
 			} else if err != nil || *ttl != tt.want || *on != tt.on {
 				t.Errorf("%v, %v, %v; want %v, %v", *ttl, *on, err, tt.want, tt.on)
+			}
+		})
+	}
+}
+
+// TestBlame wants an error of a file to name what the file's name came from.
+func TestBlame(t *testing.T) {
+	_, missing := os.Open("users.json ")
+	for _, tt := range []struct {
+		name, args, env string
+		err             error
+		want            string
+	}{
+		{name: "the flag", args: "-file=a", err: missing, want: `-file: open "users.json ": no such file or directory`},
+		{name: "the environment", env: "APP_FILE=a", err: missing,
+			want: `APP_FILE: open "users.json ": no such file or directory`},
+		{name: "both", args: "-file=a", env: "APP_FILE=a", err: missing,
+			want: `-file: open "users.json ": no such file or directory`},
+		{name: "neither", err: errors.New("broken"), want: `-file: broken`},
+		{name: "what is in the file", env: "APP_FILE=a", err: errors.New("a: broken"), want: `APP_FILE: a: broken`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			flags := flag.NewFlagSet("", flag.ContinueOnError)
+			flags.String("file", "default", "")
+			env := envflag.Env{Prefix: "APP_", Environ: strings.Fields(tt.env)}
+			if err := env.Parse(flags, strings.Fields(tt.args)); err != nil {
+				t.Fatal(err)
+			}
+			err := env.Blame("file", tt.err)
+			if err.Error() != tt.want || errors.Is(err, os.ErrNotExist) != (tt.err == missing) {
+				t.Errorf("%v, want %s", err, tt.want)
 			}
 		})
 	}
