@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -158,10 +159,14 @@ func invalid(data []byte) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return errors.New("not JSON: unexpected end")
 	}
+	says := err.Error()
 	if syntax := new(json.SyntaxError); errors.As(err, &syntax) {
 		offset = min(syntax.Offset, int64(len(data)))
+		// The package takes the first byte of a character for one, and shows “ as â.
+		character, _ := utf8.DecodeRune(data[offset-1:])
+		says = strings.Replace(says, strconv.QuoteRune(rune(data[offset-1])), strconv.QuoteRune(character), 1)
 	}
-	return fmt.Errorf("not JSON, line %d: %w", line(data, offset), err)
+	return fmt.Errorf("not JSON, line %d: %s", line(data, offset), says)
 }
 
 func line(data []byte, offset int64) int {

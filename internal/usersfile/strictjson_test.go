@@ -36,6 +36,15 @@ func TestVisitObject(t *testing.T) {
 		{"no quotes", "{\n\na:1}", "", "not JSON, line 3: "},
 		{"a number for a name", `{1:1}`, "", "not JSON, line 1: "},
 		{"a byte order mark", "\ufeff{}", "", "not JSON: it begins with a byte order mark"},
+		{"curly quotes", "{\n“a”: 1}", "",
+			"not JSON, line 2: invalid character '“' looking for beginning of object key string"},
+		{"a curly quote behind a name", `{"a”: 1, "b": 2}`, "", "not JSON, line 1: invalid character 'b' after object key"},
+		{"a no-break space", "{\u00a0\"a\": 1}", "", `not JSON, line 1: invalid character '\u00a0' looking`},
+		{"a wide colon", `{"a"：1}`, "", "not JSON, line 1: invalid character '：' after object key"},
+		{"a wide colon far behind", manyNames(1000, `,"a"：1`), "",
+			"not JSON, line 1: invalid character '：' after object key"},
+		{"of more than 16 bits", `{"a": 😀}`, "", "not JSON, line 1: invalid character '😀' looking for beginning of value"},
+		{"the quote itself", `{"a": '1'}`, "", `not JSON, line 1: invalid character '\'' looking for beginning of value`},
 		{"not UTF-8", "{\"\xff\":1}", "", "not JSON: not UTF-8"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
