@@ -24,6 +24,9 @@ func (p *Proxies) Set(list string) error {
 	}
 	for _, item := range strings.Split(list, ",") {
 		item = strings.TrimSpace(item)
+		if strings.ContainsAny(item, "; \t\r\n") {
+			return fmt.Errorf("%q has a semicolon or white space: separate addresses with commas", item)
+		}
 		prefix, err := netip.ParsePrefix(item)
 		if addr, notRange := netip.ParseAddr(item); notRange == nil && addr.Zone() == "" {
 			prefix, err = netip.PrefixFrom(addr, addr.BitLen()), nil

@@ -50,6 +50,9 @@ func (o *Origins) Set(list string) error {
 func (o *Origins) String() string { return strings.Join(*o, ",") }
 
 func check(origin string) error {
+	if strings.ContainsAny(origin, "; \t\r\n") {
+		return fmt.Errorf("%q has a semicolon or white space: separate origins with commas", origin)
+	}
 	u, err := url.Parse(origin)
 	if err != nil || u.Scheme == "" || u.Hostname() == "" || strings.Contains(u.Host, "*") || u.User != nil {
 		return fmt.Errorf("%q is not an origin such as https://app.example.com", origin)
