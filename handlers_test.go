@@ -593,8 +593,17 @@ func TestStoreUnavailable(t *testing.T) {
 	if logins, revocations := counts.NotIssued.Load(), counts.NotRevoked.Load(); logins != 1 || revocations != 1 {
 		t.Errorf("%d logins and %d revocations are counted as unavailable, want 1 of each", logins, revocations)
 	}
-	if text := s.log.String(); strings.Contains(text, "token revoked") {
-		t.Errorf("the log has a revocation that did not happen:\n%s", text)
+	text := s.log.String()
+	if strings.Contains(text, "token revoked") || strings.Contains(text, "msg=login client=192.0.2.1 username=johndoe") {
+		t.Errorf("the log has what did not happen:\n%s", text)
+	}
+	for _, line := range []string{
+		`level=WARN msg="login not stored" client=192.0.2.1 username=johndoe`,
+		`level=WARN msg="revocation not stored" client=192.0.2.1 username=gate`,
+	} {
+		if strings.Count(text, line+"\n") != 1 {
+			t.Errorf("no line %s:\n%s", line, text)
+		}
 	}
 }
 

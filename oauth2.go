@@ -220,6 +220,7 @@ func (a *auth) logIn(r *http.Request, request form.PasswordRequest) (token strin
 	scope := strings.Join(user.allowed(request.Scope), " ")
 	if token, record, err = a.issue(r.Context(), user, scope); err != nil {
 		a.counts.NotIssued.Add(1)
+		log.Warn("login not stored")
 		return "", nil, err
 	}
 	log.Info("login", "scope", scope)
@@ -262,12 +263,14 @@ func (a *auth) logOut(r *http.Request, token string) error {
 	if record == nil {
 		return err
 	}
+	log := a.log.With("client", a.clients.Of(r), "username", logs.Cut(record.Username.String()), logs.Request(r.Header))
 	if err := a.tokens.Delete(r.Context(), key); err != nil {
 		a.counts.NotRevoked.Add(1)
+		log.Warn("revocation not stored")
 		return err
 	}
 	a.counts.Revoked.Add(1)
-	a.log.Info("token revoked", "client", a.clients.Of(r), "username", logs.Cut(record.Username.String()), logs.Request(r.Header))
+	log.Info("token revoked")
 	return nil
 }
 
