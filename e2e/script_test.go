@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -71,8 +72,10 @@ func TestScript(t *testing.T) {
 	if out, err := runScript("secret", "http://"+freeAddrs(t, 1)[0], "johndoe"); err == nil || !strings.Contains(out, "cannot be reached") || strings.Contains(out, "Traceback") {
 		t.Errorf("no service: %v\n%s", err, out)
 	}
-	if out, err := runScript("secret"); err == nil || !strings.Contains(out, "python3 login.py URL USERNAME") {
-		t.Errorf("no arguments: %v\n%s", err, out)
+	for _, args := range [][]string{nil, {"auth.example.com", "johndoe"}} {
+		if out, err := runScript("secret", args...); err == nil || !strings.Contains(out, "python3 login.py URL USERNAME") {
+			t.Errorf("%q: %v\n%s", args, err, out)
+		}
 	}
 }
 
@@ -95,5 +98,62 @@ func TestScriptTriesAgain(t *testing.T) {
 		if tries := asked.Load(); tries != 2 || out != want {
 			t.Errorf("after %d refusals: %d tries\n%s", refusals, tries, out)
 		}
+	}
+}
+
+// TestScriptSaysWhatIsWrong runs the script where there is no password to be had, and
+// against servers that are not the service. It says so in one line.
+func TestScriptSaysWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	const other = "/token: this is not an answer of simple-oauth2\n"
+	for _, tt := range []struct {
+		name, password string
+		retry          string // Retry-After
+		status         int
+		answer         string
+		want           string
+	}{
+		{name: "no terminal", want: "no password: set LOGIN_PASSWORD, or run this on a terminal\n"},
+		{name: "HTML", password: "secret", status: 200, answer: "<html>", want: other},
+		{name: "nothing", password: "secret", status: 200, want: other},
+		{name: "not UTF-8", password: "secret", status: 200, answer: "\xff", want: other},
+		{name: "a list", password: "secret", status: 200, answer: "[]", want: other},
+		{name: "no token", password: "secret", status: 200, answer: "{}", want: other},
+		{name: "a refusal that is not UTF-8", password: "secret", status: 400, answer: "\xff", want: "/token: 400 \ufffd\n"},
+		{
+			name: "a date to come again", password: "secret", retry: "Fri, 31 Dec 1999 23:59:59 GMT",
+			status: 503, answer: "busy",
+			want: "/token: 503 busy\n",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Retry-After", tt.retry)
+				w.WriteHeader(tt.status)
+				io.WriteString(w, tt.answer)
+			}))
+			defer service.Close()
+			script := exec.Command("setsid", "/usr/bin/python3", "../examples/script/login.py", service.URL, "johndoe")
+			script.Env = append(os.Environ(), "LOGIN_PASSWORD="+tt.password, "PYTHONIOENCODING=utf-8")
+			text, err := script.CombinedOutput()
+			if err == nil || string(text) != tt.want {
+				t.Errorf("%v\n%s\nwant %s", err, text, tt.want)
+			}
+		})
+	}
+	speaksNoHTTP, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer speaksNoHTTP.Close()
+	go func() {
+		if conn, err := speaksNoHTTP.Accept(); err == nil {
+			io.WriteString(conn, "SSH-2.0-any\r\n")
+			conn.Close()
+		}
+	}()
+	out, err := runScript("secret", "http://"+speaksNoHTTP.Addr().String(), "johndoe")
+	if err == nil || !strings.Contains(out, "cannot be reached") || strings.Contains(out, "Traceback") {
+		t.Errorf("no HTTP: %v\n%s", err, out)
 	}
 }
