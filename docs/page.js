@@ -21,7 +21,8 @@ const description = () => ({
 });
 
 // Swagger UI's fields of a login are not in a form, so Enter does nothing. They
-// also do not tell a phone or a password manager what they are for.
+// also do not tell a phone or a password manager what they are for. It would send a
+// login without a username or a password; here the cursor goes to what is missing.
 const fields = {
   oauth_username: { autocomplete: 'username', autocapitalize: 'none', autocorrect: 'off', spellcheck: 'false' },
   oauth_password: { autocomplete: 'current-password' },
@@ -36,7 +37,13 @@ const login = () => ({
           for (const [name, value] of Object.entries(attributes)) document.getElementById(id)?.setAttribute(name, value);
         }
       });
-      return React.createElement('form', { noValidate: true, onSubmit: (event) => event.preventDefault() },
+      const onClickCapture = (event) => {
+        const empty = ['oauth_username', 'oauth_password'].map((id) => document.getElementById(id)).find((field) => field?.value === '');
+        if (!empty || !event.target.closest('button.authorize')) return;
+        event.stopPropagation();
+        empty.focus();
+      };
+      return React.createElement('form', { noValidate: true, onClickCapture, onSubmit: (event) => event.preventDefault() },
         React.createElement(Oauth2, props));
     },
   },

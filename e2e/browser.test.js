@@ -202,18 +202,25 @@ for (const [width, height] of [[1280, 800], [390, 844], [844, 390]]) {
     await page.locator("#oauth_username:focus").waitFor();
     assert.ok(await inView("#oauth_username"), "the username is out of view");
     assert.ok(await inView("#oauth_password"), "the password is out of view");
+    assert.ok(await inView(".modal-ux .modal-btn.authorize"), "the button is out of view");
     assert.ok(await inView(".modal-ux .close-modal"), "the way out is out of view");
+    assert.ok(await page.locator(".modal-ux .scopes").getByText("ask what a token stands for").isVisible(), "the scopes have no names");
     assert.deepEqual(await page.locator(".modal-ux h4").allTextContents(), ["OAuth2PasswordBearer (OAuth2, password) "]);
     await shoot(page, `dialog-${width}`);
 
+    await page.keyboard.press("Enter");
+    assert.equal(await page.locator("#oauth_username:focus").count(), 1, "Enter leaves a username that is empty");
     await page.keyboard.type("johndoe");
-    await page.keyboard.press("Tab");
+    await page.keyboard.press("Enter");
+    await page.locator("#oauth_password:focus").waitFor();
+    await page.keyboard.press("Enter");
     await page.keyboard.type("wrong");
     assert.deepEqual(logins, []);
     await page.keyboard.press("Enter");
     await page.locator(".modal-ux .errors", { hasText: "Incorrect username or password" }).waitFor();
     assert.ok(await inView(".modal-ux .errors"), "the error is out of view");
     assert.ok(await inView("#oauth_password"), "the error covers the password");
+    assert.ok(await inView(".modal-ux .modal-btn.authorize"), "the error covers the button");
     assert.equal(await page.locator("#oauth_password:focus").count(), 1);
     await shoot(page, `dialog-${width}-wrong`);
     await page.keyboard.press("Control+A");
