@@ -470,6 +470,33 @@ test("Swagger UI on another origin logs in", async (t) => {
   assert.deepEqual(page.problems, []);
 });
 
+test("the guide's Swagger UI on another origin logs in, and calls the service", async (t) => {
+  const [, code] = readFileSync("../guide/clients.md", "utf8").match(/\n## A browser page on another origin\n.*?\n```js\n(const spec.*?)```/s);
+  let service;
+  const app = await serve(t, (request, response) => {
+    const name = request.url.slice(1);
+    if (name.startsWith("swagger-ui")) return response.end(readFileSync(`${assets}/${name}`));
+    response.setHeader("Content-Type", "text/html").end(`<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,">
+<link rel="stylesheet" href="swagger-ui.css"><div id="swagger-ui"></div><script src="swagger-ui-bundle.js"></script>
+<script type="module">${code.replaceAll("http://localhost:8000", service)}</script>`);
+  });
+  // Under a path, which the service does not know.
+  service = `${await behind(t, `location /login/ { proxy_pass ${await start(t, "-cors-origins", app)}/; }`)}/login`;
+  const page = await open(t, app);
+  const login = page.waitForRequest((request) => request.method() === "POST");
+  await page.locator(".scheme-container .authorize").click();
+  await page.locator("#oauth_username").fill("johndoe");
+  await page.locator("#oauth_password").fill("secret");
+  await page.getByRole("button", { name: "Apply given OAuth2 credentials" }).click(); // another is for Basic
+  assert.equal((await login).url(), `${service}/token`);
+  await logoutButton(page).waitFor();
+  await close(page);
+  await page.locator("#operations-default-read_users_me_users_me_get .opblock-summary-control").click();
+  await page.getByRole("button", { name: "Try it out" }).click();
+  assert.equal((await execute(page)).status, 200);
+  assert.deepEqual(page.problems, []);
+});
+
 test("a page on another origin sends headers of its own", async (t) => {
   const origin = await frontend(t);
   for (const allowed of [origin, "*"]) {
