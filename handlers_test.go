@@ -113,13 +113,13 @@ func newService(t testing.TB, usersJSON string) *service {
 		now:       func() time.Time { return s.clock },
 		tokenTTL:  30 * time.Minute,
 		admission: admission.New(3, func() time.Time { return s.clock }),
-		clients:   &clientaddr.Clients{Proxies: clientaddr.Proxies{netip.MustParsePrefix("10.0.0.0/8")}, Log: log},
+		addresses: &clientaddr.Clients{Proxies: clientaddr.Proxies{netip.MustParsePrefix("10.0.0.0/8")}, Log: log},
 		forms:     form.NewReader(),
 		files:     watch.New(log),
 		log:       log,
 	}
 	u := s.auth.users
-	s.auth.services = clientauth.New(log, s.auth.admission, u.find, u.authenticate, (*storedUser).client)
+	s.auth.clients = clientauth.New(log, s.auth.admission, u.find, u.authenticate, (*storedUser).client)
 	if err := u.load(); err != nil {
 		t.Fatal(err)
 	}

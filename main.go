@@ -184,10 +184,7 @@ func run(ctx context.Context, args, environ []string, stderr io.Writer) error {
 	if onlyAsk {
 		return serving.Healthcheck(ctx, cfg.listen.Addr)
 	}
-	if err = serve(ctx, cfg, cfg.logs.New(stderr)); errors.Is(err, context.Canceled) {
-		return nil // stopped while starting
-	}
-	return err
+	return serve(ctx, cfg, cfg.logs.New(stderr))
 }
 
 // serve listens, loads what it needs, and serves until ctx ends.
@@ -232,10 +229,10 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 		tokenTTL:  cfg.tokenTTL,
 		now:       time.Now,
 		admission: passwords,
-		clients:   &clientaddr.Clients{Proxies: cfg.proxies, Log: log},
+		addresses: &clientaddr.Clients{Proxies: cfg.proxies, Log: log},
 		forms:     form.NewReader(),
 		files:     files,
-		services:  clientauth.New(log, passwords, people.find, people.authenticate, (*storedUser).client),
+		clients:   clientauth.New(log, passwords, people.find, people.authenticate, (*storedUser).client),
 		page:      cfg.login,
 		log:       log,
 	}
@@ -243,17 +240,17 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 	handler = counts.Requests(handler, routes(a, pages))
 	log.Info("listening", "addr", server.Addr(), "tls", cfg.listen.TLS(), "token_ttl", cfg.tokenTTL)
 
-	beside := background.New(ctx)
-	defer beside.Stop()
-	beside.Go(store.Run)
-	beside.Go(func(ctx context.Context) { files.Run(ctx, hangup) })
-	beside.Go(func(ctx context.Context) {
+	tasks := background.New(ctx)
+	defer tasks.Stop()
+	tasks.Go(store.Run)
+	tasks.Go(func(ctx context.Context) { files.Run(ctx, hangup) })
+	tasks.Go(func(ctx context.Context) {
 		counts.Serve(ctx, metrics.Sources{
 			Counts: &a.counts, Admission: passwords, Store: store, Loaded: files.Loaded, Certificate: server.Pair.End,
 		})
 	})
-	beside.Every(time.Hour, server.Pair.WarnOfEnd)
-	beside.Every(10*time.Second, func() { passwords.LogRefused(log) })
+	tasks.Every(time.Hour, server.Pair.WarnOfEnd)
+	tasks.Every(10*time.Second, func() { passwords.LogRefused(log) })
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(handler) }()
 	select {

@@ -34,10 +34,10 @@ type auth struct {
 	tokenTTL  time.Duration
 	now       func() time.Time
 	admission *admission.Admission
-	clients   *clientaddr.Clients
+	addresses *clientaddr.Clients
 	forms     *form.Reader
 	files     *watch.Watcher
-	services  *clientauth.Clients[*storedUser]
+	clients   *clientauth.Clients[*storedUser]
 	page      loginpage.Config
 	log       *slog.Logger
 	counts    metrics.Counts
@@ -200,7 +200,7 @@ func (a *auth) login(w http.ResponseWriter, r *http.Request, request form.Passwo
 // logIn returns a new token for the right password, even for a disabled user, as in
 // the tutorial. It gets those of the requested scopes that the user may hold.
 func (a *auth) logIn(r *http.Request, request form.PasswordRequest) (token string, record *tokens.Record, err error) {
-	client := a.clients.Of(r)
+	client := a.addresses.Of(r)
 	var user *storedUser
 	right, err := a.admission.Try(r.Context(), client, request.Username, func() (ok bool) {
 		user, ok = a.users.authenticate(request.Username, request.Password)
@@ -263,7 +263,7 @@ func (a *auth) logOut(r *http.Request, token string) error {
 	if record == nil {
 		return err
 	}
-	log := a.log.With("client", a.clients.Of(r), "username", logs.Cut(record.Username.String()), logs.Request(r.Header))
+	log := a.log.With("client", a.addresses.Of(r), "username", logs.Cut(record.Username.String()), logs.Request(r.Header))
 	if err := a.tokens.Delete(r.Context(), key); err != nil {
 		a.counts.NotRevoked.Add(1)
 		log.Warn("revocation not stored")
@@ -286,7 +286,7 @@ func (a *auth) tokenInQuestion(r *http.Request) (string, error) {
 	switch bearer, _ := bearerToken(r); {
 	case err != nil:
 	case credentials != nil:
-		err = a.services.Authenticate(r, a.clients.Of(r), credentials)
+		err = a.clients.Authenticate(r, a.addresses.Of(r), credentials)
 	case bearer == "":
 		err = errNoCredentials
 	case bearer == request.Token:

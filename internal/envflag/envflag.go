@@ -1,12 +1,12 @@
 // Package envflag lets each flag of a program be set by a variable in the
-// environment, its twin. A setting that is empty or misspelled must not mean its
-// default without a word: that may be less safe than what was meant.
+// environment. A setting that is empty or misspelled must not mean its default
+// without a word: that may be less safe than what was meant.
 //
-// A flag of type string must not be empty, whether it is given or its twin is set,
-// nor must a variable that has no flag; leaving it out is the way to its default.
-// Any other flag decides for itself what
-// it makes of an empty text. So one whose default is the safe way takes it for
-// nothing, and an unset variable in a compose file does no harm.
+// A flag of type string must not be empty, whether it is given or its variable is
+// set, nor must a variable that has no flag; leaving it out is the way to its
+// default. Any other flag decides for itself what it makes of an empty text. So one
+// whose default is the safe way takes it for nothing, and an unset variable in a
+// compose file does no harm.
 //
 // A variable is an error if it is not read, but has the prefix, or is but a letter
 // away from one that is read. Case and punctuation do not count: a name with a dot
@@ -24,7 +24,7 @@ import (
 	"unicode"
 )
 
-// Env is the environment. The names of the twins begin with Prefix. Names that
+// Env is the environment. The names of the variables begin with Prefix. Names that
 // begin with Others, if it is not empty, belong to another program. Environ is
 // like [os.Environ].
 type Env struct {
@@ -32,12 +32,12 @@ type Env struct {
 	Others  string
 	Environ []string
 
-	known []string        // the names that are read
-	empty string          // one of those without a flag that is set, but empty
-	twins map[string]bool // the flags that got their value from their twin
+	known   []string        // the names that are read
+	empty   string          // one of those without a flag that is set, but empty
+	fromEnv map[string]bool // the flags that got their value from their variable
 }
 
-// Get returns the value of a variable that is no flag's twin, or "".
+// Get returns the value of a variable that has no flag, or "".
 func (e *Env) Get(name string) string {
 	value, set := e.lookup(name)
 	if set && value == "" {
@@ -56,15 +56,15 @@ func (e *Env) lookup(name string) (value string, set bool) {
 	return "", false
 }
 
-// Parse parses args and then, for each flag that is not among them, its twin in
+// Parse parses args and then, for each flag that is not among them, its variable in
 // the environment: the prefix and the flag's name in capitals, APP_TOKEN_TTL for
-// -token-ttl. A given flag overrides its twin. An argument after the flags is an
+// -token-ttl. A given flag overrides its variable. An argument after the flags is an
 // error, and so is an empty or misspelled setting. An error is one line that names
 // the flag or the variable.
 func (e *Env) Parse(flags *flag.FlagSet, args []string) error {
 	if err := flags.Parse(args); err != nil {
-		if name, unknown := strings.CutPrefix(err.Error(), undefined); unknown && slices.Contains(e.known, e.twin(name)) {
-			return fmt.Errorf("unknown flag -%s: set %s in the environment instead", name, e.twin(name))
+		if name, unknown := strings.CutPrefix(err.Error(), undefined); unknown && slices.Contains(e.known, e.variable(name)) {
+			return fmt.Errorf("unknown flag -%s: set %s in the environment instead", name, e.variable(name))
 		}
 		return Explain(flags, err)
 	}
@@ -73,7 +73,7 @@ func (e *Env) Parse(flags *flag.FlagSet, args []string) error {
 	}
 	var first error
 	given := make(map[string]bool)
-	e.twins = make(map[string]bool)
+	e.fromEnv = make(map[string]bool)
 	flags.Visit(func(f *flag.Flag) {
 		given[f.Name] = true
 		if first == nil && isEmpty(f) {
@@ -81,12 +81,12 @@ func (e *Env) Parse(flags *flag.FlagSet, args []string) error {
 		}
 	})
 	flags.VisitAll(func(f *flag.Flag) {
-		name := e.twin(f.Name)
+		name := e.variable(f.Name)
 		value, set := e.lookup(name)
 		if !set || given[f.Name] || first != nil {
 			return
 		}
-		e.twins[f.Name] = true
+		e.fromEnv[f.Name] = true
 		if err := flags.Set(f.Name, value); err != nil {
 			first = fmt.Errorf("invalid value %q for %s: %w", value, name, err)
 		} else if isEmpty(f) {
@@ -103,12 +103,12 @@ func (e *Env) Parse(flags *flag.FlagSet, args []string) error {
 }
 
 // Blame returns an error that names, after Parse, what a flag's value came from: the
-// flag, or its twin. If err is of a file, it has the file's name in quotation marks:
+// flag, or its variable. If err is of a file, it has the file's name in quotation marks:
 // white space at an end of it is easily overlooked.
 func (e *Env) Blame(flag string, err error) error {
 	from := "-" + flag
-	if e.twins[flag] {
-		from = e.twin(flag)
+	if e.fromEnv[flag] {
+		from = e.variable(flag)
 	}
 	if file, ok := err.(*fs.PathError); ok {
 		return fmt.Errorf(`%s: %s "%s": %w`, from, file.Op, file.Path, file.Err)
@@ -167,7 +167,7 @@ func bare(name string) string {
 	}, name)
 }
 
-func (e *Env) twin(flag string) string {
+func (e *Env) variable(flag string) string {
 	return e.Prefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 

@@ -30,7 +30,7 @@ func TestParse(t *testing.T) {
 		{"an empty flag", "-token-ttl=", "", 0, false, `invalid value "" for flag -token-ttl: parse error`},
 		{"an empty text in the environment", "", "APP_FILE=", 0, false, "APP_FILE is empty: give it a value, or unset it"},
 		{"an empty text in a flag", "-file=", "", 0, false, "-file is empty: give it a value, or leave it out"},
-		{"an empty text in a flag beside its twin", "-file=", "APP_FILE=a", 0, false,
+		{"an empty text in a flag whose variable is set", "-file=", "APP_FILE=a", 0, false,
 			"-file is empty: give it a value, or leave it out"},
 		{"the flag wins over an empty text", "-file=a", "APP_FILE=", time.Minute, false, ""},
 		{"the last flag counts", "-file= -file=a", "", time.Minute, false, ""},

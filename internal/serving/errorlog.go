@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// toldEvery is how often the errors of net/http are logged.
-const toldEvery = 10 * time.Second
+// logInterval is how often the errors of net/http are logged.
+const logInterval = 10 * time.Second
 
 // errorLog receives the lines of net/http's ErrorLog. A client can cause one with
 // each connection, so those of a kind are counted and logged at intervals, with
@@ -37,7 +37,7 @@ func (e *errorLog) Write(line []byte) (int, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if len(e.kinds) == 0 {
-		time.AfterFunc(toldEvery, e.tell)
+		time.AfterFunc(logInterval, e.tell)
 	}
 	if e.kinds[name] == nil {
 		e.kinds[name] = new(kind)
@@ -53,6 +53,6 @@ func (e *errorLog) tell() {
 	e.kinds = make(map[string]*kind)
 	e.mu.Unlock()
 	for _, kind := range kinds {
-		e.log.Warn("connections failed", "count", kind.count, "within", toldEvery, "last", kind.last)
+		e.log.Warn("connections failed", "count", kind.count, "within", logInterval, "last", kind.last)
 	}
 }

@@ -41,7 +41,7 @@ func TestErrorLog(t *testing.T) {
 		if out.String() != "" {
 			t.Errorf("logged at once: %s", out)
 		}
-		time.Sleep(toldEvery)
+		time.Sleep(logInterval)
 		synctest.Wait()
 		for _, want := range []string{
 			`msg="connections failed" count=1000 within=10s last="http: TLS handshake error from 192.0.2.1:999: EOF"`,
@@ -54,7 +54,7 @@ func TestErrorLog(t *testing.T) {
 		if n := strings.Count(out.String(), "\n"); n != 2 {
 			t.Errorf("%d lines", n)
 		}
-		time.Sleep(2 * toldEvery)
+		time.Sleep(2 * logInterval)
 		if n := strings.Count(out.String(), "\n"); n != 2 {
 			t.Errorf("logged without a cause: %s", out)
 		}
@@ -82,7 +82,7 @@ func TestErrorLogAtTheEnd(t *testing.T) {
 				if n := strings.Count(out.String(), `msg="connections failed" count=1`); n != 1 {
 					t.Errorf("%d lines: %s", n, out)
 				}
-				time.Sleep(2 * toldEvery)
+				time.Sleep(2 * logInterval)
 				if n := strings.Count(out.String(), "\n"); n != 1 {
 					t.Errorf("then %d lines: %s", n, out)
 				}

@@ -315,10 +315,10 @@ func (s *Store) Status() (up bool, lacks string) {
 
 // Run lists and watches, until ctx ends.
 func (s *Store) Run(ctx context.Context) {
-	var beside sync.WaitGroup
-	defer beside.Wait()
-	beside.Go(func() { s.memory.Run(ctx) })
-	beside.Go(func() { s.warnOfEnds(ctx) })
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
+	tasks.Go(func() { s.memory.Run(ctx) })
+	tasks.Go(func() { s.warnOfEnds(ctx) })
 	s.mirror(ctx)
 }
 
