@@ -810,7 +810,7 @@ func TestConnectionBehindAnswer(t *testing.T) {
 						t.Errorf("%d, then to what is no request of it: %d", first.StatusCode, second.StatusCode)
 					case err == nil && second.StatusCode != http.StatusOK:
 						t.Errorf("%d, then to the next request: %d", first.StatusCode, second.StatusCode)
-					case err != nil && !first.Close && !tt.stop && !tt.within:
+					case err != nil && !first.Close && tt.stop == tt.within:
 						t.Errorf("%d, which does not say that the connection ends: %v", first.StatusCode, err)
 					}
 					here.Close()

@@ -107,15 +107,8 @@ func encode(text string) string {
 
 // Handler adapts next to gateways. A 4xx status other than 401 becomes 403, since
 // nginx turns any other into an error of its own.
-//
-// On HTTP/1 the answer to a request with a body ends its connection. net/http
-// would otherwise read the body first, and a gateway may announce one that it
-// never sends.
 func Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ProtoMajor == 1 && r.ContentLength != 0 {
-			w.Header().Set("Connection", "close")
-		}
 		next.ServeHTTP(refuser{w}, r)
 	})
 }

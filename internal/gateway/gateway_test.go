@@ -1,17 +1,12 @@
 package gateway_test
 
 import (
-	"bufio"
 	"errors"
-	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"slices"
-	"strings"
 	"testing"
-	"time"
 
 	"simple-oauth2/internal/gateway"
 )
@@ -143,58 +138,4 @@ func TestStatus(t *testing.T) {
 			t.Errorf("%d becomes %d, want %d", status, w.Code, want)
 		}
 	}
-}
-
-// TestBody sends requests whose body may not have arrived. Each is answered at
-// once; the answer to one that has a body ends the connection.
-func TestBody(t *testing.T) {
-	server := httptest.NewServer(gateway.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(http.StatusUnauthorized)
-	})))
-	defer server.Close()
-	for _, tt := range []struct {
-		name, request string
-		ends          bool
-	}{
-		{name: "none", request: "GET / HTTP/1.1\r\n\r\n"},
-		{name: "an empty one", request: "POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n"},
-		{name: "part of it", request: "POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nhalf", ends: true},
-		{name: "none of a large one", request: "PUT / HTTP/1.1\r\nContent-Length: 1000000000\r\n\r\n", ends: true},
-		{name: "none of a chunked one", request: "PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", ends: true},
-		{
-			name:    "held back until 100",
-			request: "POST / HTTP/1.1\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n",
-			ends:    true,
-		},
-		{name: "all of it", request: "POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody", ends: true},
-		{name: "HTTP/1.0", request: "POST / HTTP/1.0\r\nContent-Length: 10\r\n\r\n", ends: true},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			conn, err := net.Dial("tcp", server.Listener.Addr().String())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer conn.Close()
-			conn.SetDeadline(time.Now().Add(5 * time.Second)) // whoever waits for the body waits forever
-			if _, err := io.WriteString(conn, strings.Replace(tt.request, "\r\n", "\r\nHost: a\r\n", 1)); err != nil {
-				t.Fatal(err)
-			}
-			answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if answer.StatusCode != http.StatusUnauthorized || answer.Close != tt.ends {
-				t.Errorf("%d, ends the connection: %v; want 401, %v", answer.StatusCode, answer.Close, tt.ends)
-			}
-		})
-	}
-	t.Run("HTTP/2", func(t *testing.T) { // where "Connection: close" would end all requests of a connection
-		request := httptest.NewRequest("POST", "/", strings.NewReader("body"))
-		request.ProtoMajor = 2
-		w := httptest.NewRecorder()
-		gateway.Handler(http.NotFoundHandler()).ServeHTTP(w, request)
-		if got := w.Header()["Connection"]; got != nil {
-			t.Errorf("Connection: %q", got)
-		}
-	})
 }

@@ -33,6 +33,11 @@ func Index(routes []Route, path string) int {
 // the rest. A path is compared as it was sent: none is cleaned up into another, and
 // a redirect leads only to the path of a route, on the same host. It is
 // relative, and so right behind a proxy that strips a prefix from the path.
+//
+// Only the handler of a POST route reads the body of a request. On HTTP/1 any other
+// answer to a request with a body ends its connection. net/http would otherwise wait
+// for the body, which may never come; and if the server stops meanwhile, the answer
+// would not say that the connection ends.
 func New(notFound http.Handler, routes []Route) http.Handler {
 	mux, allow := http.NewServeMux(), make(map[string]string) // by path
 	for _, route := range routes {
@@ -59,6 +64,10 @@ func New(notFound http.Handler, routes []Route) http.Handler {
 		})
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		reads := func(route Route) bool { return route.Method == http.MethodPost && route.Path == r.URL.Path }
+		if r.ContentLength != 0 && r.ProtoMajor == 1 && !(r.Method == http.MethodPost && slices.ContainsFunc(routes, reads)) {
+			w.Header().Set("Connection", "close")
+		}
 		if i := Index(routes, r.URL.Path); i >= 0 {
 			if route := routes[i]; route.Method == "" {
 				route.Handler.ServeHTTP(w, r)

@@ -1,22 +1,27 @@
 package router_test
 
 import (
+	"bufio"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"simple-oauth2/internal/router"
 )
 
+func says(status int, text string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(status)
+		w.Write([]byte(text))
+	})
+}
+
 func TestNew(t *testing.T) {
-	says := func(status int, text string) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			w.WriteHeader(status)
-			w.Write([]byte(text))
-		})
-	}
 	notAllowed := says(405, "not allowed")
 	routes := []router.Route{
 		{Method: "GET", Path: "/", Handler: says(200, "root"), NotAllowed: notAllowed},
@@ -93,4 +98,64 @@ func TestNew(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestBody sends requests whose body may not have arrived. Each is answered at once;
+// where nobody reads the body, the answer ends the connection.
+func TestBody(t *testing.T) {
+	server := httptest.NewServer(router.New(says(404, ""), []router.Route{
+		{Path: "/auth", Handler: says(401, "")},
+		{Method: "POST", Path: "/token", Handler: says(200, ""), NotAllowed: says(405, "")},
+	}))
+	defer server.Close()
+	const some, chunked = "Content-Length: 10\r\n", "Transfer-Encoding: chunked\r\n"
+	for _, tt := range []struct {
+		name, line   string
+		header, body string
+		status       int
+		ends         bool
+	}{
+		{name: "none", line: "GET /auth HTTP/1.1", status: 401},
+		{name: "an empty one", line: "POST /auth HTTP/1.1", header: "Content-Length: 0\r\n", status: 401},
+		{name: "part of it", line: "POST /auth HTTP/1.1", header: some, body: "half", status: 401, ends: true},
+		{name: "none of a large one", line: "PUT /auth/a HTTP/1.1", header: "Content-Length: 1000000000\r\n",
+			status: 401, ends: true},
+		{name: "none of a chunked one", line: "PUT /auth HTTP/1.1", header: chunked, status: 401, ends: true},
+		{name: "held back until 100", line: "POST /auth HTTP/1.1", header: some + "Expect: 100-continue\r\n",
+			status: 401, ends: true},
+		{name: "all of it", line: "POST /auth HTTP/1.1", header: some, body: "0123456789", status: 401, ends: true},
+		{name: "HTTP/1.0", line: "POST /auth HTTP/1.0", header: some, status: 401, ends: true},
+		{name: "no such path", line: "POST /nowhere HTTP/1.1", header: some, status: 404, ends: true},
+		{name: "another method", line: "GET /token HTTP/1.1", header: some, status: 405, ends: true},
+		{name: "a redirect", line: "POST /token/ HTTP/1.1", header: some, status: 307, ends: true},
+		{name: "where it is read", line: "POST /token HTTP/1.1", header: some, body: "0123456789", status: 200},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			conn, err := net.Dial("tcp", server.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			conn.SetDeadline(time.Now().Add(5 * time.Second)) // whoever waits for the body waits forever
+			if _, err := io.WriteString(conn, tt.line+"\r\nHost: a\r\n"+tt.header+"\r\n"+tt.body); err != nil {
+				t.Fatal(err)
+			}
+			answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if answer.StatusCode != tt.status || answer.Close != tt.ends {
+				t.Errorf("%d, ends the connection: %v; want %d, %v", answer.StatusCode, answer.Close, tt.status, tt.ends)
+			}
+		})
+	}
+	t.Run("HTTP/2", func(t *testing.T) { // where "Connection: close" would end all requests of a connection
+		request := httptest.NewRequest("POST", "/", strings.NewReader("body"))
+		request.ProtoMajor = 2
+		w := httptest.NewRecorder()
+		router.New(says(404, ""), nil).ServeHTTP(w, request)
+		if got := w.Header()["Connection"]; got != nil {
+			t.Errorf("Connection: %q", got)
+		}
+	})
 }
