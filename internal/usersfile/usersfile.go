@@ -252,9 +252,12 @@ func parseRecord(name string, value []byte, lists scopeLists) (record Record, er
 	if err := checkName(name); err != nil {
 		return Record{}, err
 	}
-	for field, value := range map[string]*string{"email": record.Email, "full_name": record.FullName} {
-		if value != nil && isHash.MatchString(*value) { // whoever asks for the user would see it
-			return Record{}, fmt.Errorf("%s is a hash", field)
+	for _, field := range [...]struct {
+		name  string
+		value *string
+	}{{"email", record.Email}, {"full_name", record.FullName}} {
+		if field.value != nil && isHash.MatchString(*field.value) { // whoever asks for the user would see it
+			return Record{}, fmt.Errorf("%s is a hash", field.name)
 		}
 	}
 	if username != nil && *username != name {
