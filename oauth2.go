@@ -15,7 +15,6 @@ import (
 	"simple-oauth2/internal/clientauth"
 	"simple-oauth2/internal/form"
 	"simple-oauth2/internal/gateway"
-	"simple-oauth2/internal/introspection"
 	"simple-oauth2/internal/loginpage"
 	"simple-oauth2/internal/logs"
 	"simple-oauth2/internal/metrics"
@@ -297,20 +296,36 @@ func (a *auth) tokenInQuestion(r *http.Request) (string, error) {
 	return request.Token, err
 }
 
-// introspect answers POST /introspect (RFC 7662 2.2): what the token in the
-// form stands for. A token of a removed or disabled user is not active.
+// introspection is the answer of RFC 7662 2.2; the times are in Unix seconds. Of a token
+// that is not active it says nothing else. There is no scope without scopes, since
+// RFC 6749 3.3 has no empty one.
+type introspection struct {
+	Active    bool   `json:"active"`
+	Username  string `json:"username,omitempty"`
+	Subject   string `json:"sub,omitempty"`
+	Scope     string `json:"scope,omitempty"`
+	TokenType string `json:"token_type,omitempty"`
+	Issued    int64  `json:"iat,omitempty"`
+	Expires   int64  `json:"exp,omitempty"`
+}
+
+// introspect answers POST /introspect: what the token in the form stands for. A token
+// of a removed or disabled user is not active.
 func (a *auth) introspect(w http.ResponseWriter, r *http.Request, token string) error {
 	user, record, err := a.session(r.Context(), token)
 	if err != nil {
 		return err
 	}
-	if record != nil && user.active() {
-		a.counts.Active.Add(1)
-		introspection.Active(w, user.Username, user.Scopes, record.Issued, record.Expires)
-	} else {
+	if record == nil || !user.active() {
 		a.counts.Inactive.Add(1)
-		introspection.Inactive(w)
+		answer.JSON(w, http.StatusOK, introspection{})
+		return nil
 	}
+	a.counts.Active.Add(1)
+	answer.JSON(w, http.StatusOK, introspection{
+		Active: true, Username: user.Username, Subject: user.Username, Scope: strings.Join(user.Scopes, " "),
+		TokenType: "bearer", Issued: record.Issued, Expires: record.Expires,
+	})
 	return nil
 }
 
