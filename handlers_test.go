@@ -1611,7 +1611,7 @@ func (s *service) enter(username string) *http.Cookie {
 	return cookies[0]
 }
 
-// TestLoginPageOff wants nothing to know of the page unless it is on.
+// TestLoginPageOff checks that nothing knows of the page unless it is on.
 func TestLoginPageOff(t *testing.T) {
 	s := newService(t, testUsers())
 	token := s.login("scopey")
@@ -1630,7 +1630,7 @@ func TestLoginPageOff(t *testing.T) {
 	}
 }
 
-// TestLoginPageCookie wants only /auth and the page to read the cookie.
+// TestLoginPageCookie checks that only /auth and the page read the cookie.
 func TestLoginPageCookie(t *testing.T) {
 	s := newService(t, testUsers()).withPage(loginpage.Config{})
 	jane, gate := s.enter("scopey"), s.enter("gate")
@@ -1687,7 +1687,7 @@ func TestLoginPageCookie(t *testing.T) {
 	}
 }
 
-// TestLoginPageEnds wants whatever ends a token to end a session.
+// TestLoginPageEnds checks that whatever ends a token ends a session.
 func TestLoginPageEnds(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -1738,7 +1738,7 @@ func TestLoginPageEnds(t *testing.T) {
 	}
 }
 
-// TestLoginPageGuessing wants a guess at the page to be one at /token, and the other
+// TestLoginPageGuessing checks that a guess at the page is one at /token, and the other
 // way round: the same counts, and the same lines in the log.
 func TestLoginPageGuessing(t *testing.T) {
 	for _, username := range []string{"johndoe", "alice", "nobody"} {

@@ -337,7 +337,7 @@ func (r *reader) from(b block, name string) {
 	}
 }
 
-// TestReadmeIsShort wants a README for somebody who has two minutes.
+// TestReadmeIsShort checks that two minutes are enough for the README.
 func TestReadmeIsShort(t *testing.T) {
 	text, err := os.ReadFile("../README.md")
 	if lines := strings.Count(string(text), "\n"); err != nil || lines > 190 {
@@ -424,7 +424,7 @@ func TestEndpointTable(t *testing.T) {
 	}
 }
 
-// TestLinks wants each link within the repository to lead to an existing file, and
+// TestLinks checks that each link within the repository leads to an existing file, and
 // to a heading in it.
 func TestLinks(t *testing.T) {
 	headings := func(name string) (anchors []string) {
@@ -455,7 +455,7 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// TestNames wants what the guides name to be in the program and its tests, and
+// TestNames checks that what the guides name is in the program and its tests, and
 // each metric and each line of the log that an operator may look for to be in a
 // guide.
 func TestNames(t *testing.T) {

@@ -82,7 +82,7 @@ func onTerminal(t *testing.T, shell string, typed []string) (said string) {
 	return said + string(rest)
 }
 
-// TestHelp wants -h to begin with the commands, and to say that each flag has a
+// TestHelp checks that -h begins with the commands, and says that each flag has a
 // variable.
 func TestHelp(t *testing.T) {
 	out, err := exec.Command(program, "-h").CombinedOutput()

@@ -79,7 +79,7 @@ func TestScript(t *testing.T) {
 	}
 }
 
-// TestScriptTriesAgain wants the script to honour Retry-After once.
+// TestScriptTriesAgain checks that the script honours Retry-After once.
 func TestScriptTriesAgain(t *testing.T) {
 	t.Parallel()
 	for refusals, want := range map[int32]string{1: "{'access_token': 'token', 'path': '/users/me'}\n", 2: "/token: 503 busy\n"} {

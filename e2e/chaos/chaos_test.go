@@ -88,8 +88,8 @@ func TestUnexpectedLines(t *testing.T) {
 	}
 }
 
-// TestPlan wants a seed to make the same plan each time, and as many members and
-// replicas to stay up as promised.
+// TestPlan checks that a seed makes the same plan each time, and that as many members
+// and replicas stay up as promised.
 func TestPlan(t *testing.T) {
 	const hour = time.Hour
 	for _, size := range []struct{ members, replicas int }{{1, 1}, {3, 3}, {5, 2}} {

@@ -213,7 +213,7 @@ func TestWarning(t *testing.T) {
 	}
 }
 
-// TestWide wants a warning at the start for ranges that are wider than a private one.
+// TestWide checks that ranges wider than a private one get a warning at the start.
 func TestWide(t *testing.T) {
 	for _, tt := range []struct{ list, ranges string }{
 		{"", ""},

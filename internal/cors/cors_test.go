@@ -85,7 +85,7 @@ func TestHandler(t *testing.T) {
 	}
 }
 
-// TestRequestHeaders wants a preflight to allow the header names that it asks for:
+// TestRequestHeaders checks that a preflight allows the header names that it asks for:
 // which ones a page sends is up to its libraries.
 func TestRequestHeaders(t *testing.T) {
 	const vary = "Origin, Access-Control-Request-Headers"

@@ -71,7 +71,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// TestBlame wants an error of a file to name what the file's name came from.
+// TestBlame checks that an error of a file names what the file's name came from.
 func TestBlame(t *testing.T) {
 	_, missing := os.Open("users.json ")
 	for _, tt := range []struct {

@@ -460,7 +460,7 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// TestEnds wants no token to outlive what the page says.
+// TestEnds checks that no token outlives what the page says.
 func TestEnds(t *testing.T) {
 	f := newFake()
 	p := f.page(Config{})

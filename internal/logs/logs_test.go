@@ -158,7 +158,7 @@ func TestRequest(t *testing.T) {
 	}
 }
 
-// TestTell wants the last error in the log's format once there is a log.
+// TestTell checks that the last error is in the log's format once there is a log.
 func TestTell(t *testing.T) {
 	before := slog.Default()
 	defer slog.SetDefault(before)

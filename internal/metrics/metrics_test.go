@@ -98,7 +98,7 @@ type store struct {
 func (s *store) Live() int              { return 7 }
 func (s *store) Status() (bool, string) { return true, s.lacks }
 
-// TestBuildInfo wants the version of the program.
+// TestBuildInfo checks the version of the program.
 func TestBuildInfo(t *testing.T) {
 	name := fmt.Sprintf("simple_oauth2_build_info{version=%q,revision=%q,goversion=%q}",
 		version.Number, version.Revision(), runtime.Version())

@@ -85,7 +85,7 @@ func New(notFound http.Handler, routes []Route) http.Handler {
 		if r.URL.RawQuery != "" {
 			path += "?" + r.URL.RawQuery
 		}
-		// Up to the root of the routes, and down again. This server knows neither
+		// Make the redirect relative: this server knows neither
 		// its scheme and host (http:// would send the password in the clear) nor
 		// the path under which a proxy serves it.
 		up := strings.Repeat("../", strings.Count(r.URL.EscapedPath(), "/")-1)

@@ -28,7 +28,7 @@ func (l *lines) String() string {
 	return l.text.String()
 }
 
-// TestErrorLog wants one line for each kind in an interval, whatever the number
+// TestErrorLog checks that each kind has one line in an interval, whatever the number
 // of connections that fail.
 func TestErrorLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -266,7 +266,7 @@ func rest(conn net.Conn) string {
 	return string(text)
 }
 
-// TestAddr wants addresses that nobody can have meant to be refused, in words.
+// TestAddr checks that addresses that nobody can have meant are refused, in words.
 func TestAddr(t *testing.T) {
 	for _, tt := range []struct{ addr, err string }{
 		{"unix:/run/x.sock", "Unix sockets are not supported"},
@@ -385,7 +385,7 @@ func TestStop(t *testing.T) {
 	})
 }
 
-// TestStopWhileSomebodyWaits wants an answer for a request that would wait longer
+// TestStopWhileSomebodyWaits checks the answer to a request that would wait longer
 // than a server that stops.
 func TestStopWhileSomebodyWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

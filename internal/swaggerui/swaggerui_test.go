@@ -14,7 +14,7 @@ import (
 	"simple-oauth2/internal/swaggerui"
 )
 
-// TestScopes wants openapi.json to declare the current scopes.
+// TestScopes checks that openapi.json declares the current scopes.
 func TestScopes(t *testing.T) {
 	var scopes []string
 	pages, err := (&swaggerui.Config{On: true}).Pages(os.DirFS("../.."), true, func() []string { return scopes })
@@ -70,8 +70,8 @@ func TestScopes(t *testing.T) {
 	}
 }
 
-// TestHeaders wants a browser to check each time whether a file has changed, to
-// trust its type, and to load only the right files.
+// TestHeaders checks that a browser asks each time whether a file has changed, trusts
+// its type, and loads only the right files.
 func TestHeaders(t *testing.T) {
 	pages, err := (&swaggerui.Config{On: true}).Pages(os.DirFS("../.."), true, func() []string { return nil })
 	if err != nil {
@@ -97,7 +97,7 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
-// TestOwnUsers wants the pages to name the tutorial's users only where they can log in.
+// TestOwnUsers checks that the pages name the tutorial's users only where they can log in.
 func TestOwnUsers(t *testing.T) {
 	for _, tt := range []struct {
 		name     string

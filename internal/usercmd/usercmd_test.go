@@ -188,7 +188,7 @@ func TestDiffs(t *testing.T) {
 	}
 }
 
-// TestRefused wants an error in words, and nothing written.
+// TestRefused checks that the error is in words, and nothing is written.
 func TestRefused(t *testing.T) {
 	const verbs = "add, passwd, disable, enable, remove, logout, list or check"
 	for _, tt := range []struct {

@@ -132,7 +132,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// TestNotBcrypt wants an error that says what stands in the place of a hash, and
+// TestNotBcrypt checks that the error says what stands in the place of a hash, and
 // shows nothing of it.
 func TestNotBcrypt(t *testing.T) {
 	const salted = "Utorln/cnSyG7X5Csg1/euh9zgDiaOtYcCJ29h/Oe5tTNXN7pJwJS"

@@ -30,8 +30,8 @@ func TestRevision(t *testing.T) {
 	}
 }
 
-// TestNumber wants a version that other programs can compare, and wants the files
-// that are used without the program to say it too.
+// TestNumber checks that other programs can compare the version, and that the files
+// that are used without the program say it, too.
 func TestNumber(t *testing.T) {
 	if !regexp.MustCompile(`^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)$`).MatchString(Number) {
 		t.Errorf("%s is not of the form 1.2.3", Number)

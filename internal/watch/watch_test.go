@@ -245,7 +245,7 @@ func TestChanges(t *testing.T) {
 	}
 }
 
-// TestSIGHUPTellsAgain wants a line in the log for each SIGHUP.
+// TestSIGHUPTellsAgain checks that the log has a line for each SIGHUP.
 func TestSIGHUPTellsAgain(t *testing.T) {
 	watchIt(t, func(w *watched) {
 		w.write("file", "broken")
@@ -259,7 +259,7 @@ func TestSIGHUPTellsAgain(t *testing.T) {
 	})
 }
 
-// TestLoaded wants the time of the last good load of each set.
+// TestLoaded checks the time of the last good load of each set.
 func TestLoaded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var broken error // what users fail with

@@ -159,7 +159,7 @@ func put(t *testing.T, by *Store, all ...*Store) tokens.Key {
 	return key
 }
 
-// TestWhatIsInEtcd wants no token in etcd, and no record without an expiry.
+// TestWhatIsInEtcd checks that etcd has no token, and no record without an expiry.
 func TestWhatIsInEtcd(t *testing.T) {
 	t.Parallel()
 	m := startEtcd(t)
@@ -194,7 +194,7 @@ func TestWhatIsInEtcd(t *testing.T) {
 	}
 }
 
-// TestForeignKeys wants keys under the prefix that are no tokens to be left alone.
+// TestForeignKeys checks that keys under the prefix that are no tokens are left alone.
 func TestForeignKeys(t *testing.T) {
 	t.Parallel()
 	m := startEtcd(t)
@@ -597,7 +597,7 @@ func BenchmarkStart(b *testing.B) {
 	}
 }
 
-// TestWarnOfEnds wants a warning a day about each file with a certificate that
+// TestWarnOfEnds checks the daily warning about each file with a certificate that
 // expires within a week, at the start too.
 func TestWarnOfEnds(t *testing.T) {
 	const day = 24 * time.Hour

@@ -118,7 +118,7 @@ func TestAsk(t *testing.T) {
 	}
 }
 
-// TestOneGrant wants one request for a lease, to a member that answers.
+// TestOneGrant checks that there is one request for a lease, to a member that answers.
 func TestOneGrant(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
@@ -286,7 +286,7 @@ func (e *endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestEndlessAnswer wants each answer to be read up to a bound.
+// TestEndlessAnswer checks that each answer is read up to a bound.
 func TestEndlessAnswer(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

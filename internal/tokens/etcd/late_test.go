@@ -283,7 +283,7 @@ func TestEventOfBefore(t *testing.T) {
 	}
 }
 
-// TestStatus wants the status to depend on when the store last caught up.
+// TestStatus checks that the status depends on when the store last caught up.
 func TestStatus(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := bare(nil)
@@ -585,7 +585,7 @@ func TestPagesOfOneRevision(t *testing.T) {
 	}
 }
 
-// TestRedirect wants no redirect to be followed: it would take the user's token to
+// TestRedirect checks that no redirect is followed: it would take the user's token to
 // a host that nobody configured.
 func TestRedirect(t *testing.T) {
 	t.Parallel()

@@ -183,7 +183,7 @@ func age(t *testing.T, s *Store) {
 	}
 }
 
-// TestRewriteFails wants a failed rewrite to change nothing.
+// TestRewriteFails checks that a failed rewrite changes nothing.
 func TestRewriteFails(t *testing.T) {
 	fail := func() error { return syscall.ENOSPC }
 	for _, tt := range []struct {
@@ -552,7 +552,7 @@ func TestChangedDuringAWrite(t *testing.T) {
 	}
 }
 
-// TestShared wants calls that wait at the same time to share an fsync.
+// TestShared checks that calls that wait at the same time share an fsync.
 func TestShared(t *testing.T) {
 	dir := folder(t)
 	synctest.Test(t, func(t *testing.T) {

@@ -137,7 +137,7 @@ func (s *Store) load() error {
 		return err
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 && runtime.GOOS != "windows" { // created by somebody else
-		s.log.Warn("others than its owner may use the tokens file", "file", s.path, "mode", fmt.Sprintf("%#o", mode))
+		s.log.Warn("the tokens file is accessible to other users", "file", s.path, "mode", fmt.Sprintf("%#o", mode))
 	}
 	if s.lock, err = safefile.Lock(s.path + ".lock"); err != nil {
 		return err

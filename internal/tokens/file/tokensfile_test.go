@@ -228,7 +228,7 @@ func TestWhatIsInTheFile(t *testing.T) {
 	}
 }
 
-// TestMode wants a warning of a file that was there and is not its owner's alone.
+// TestMode checks the warning of a file that was there and is not its owner's alone.
 func TestMode(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("Windows has no such modes")
@@ -334,7 +334,7 @@ func TestCut(t *testing.T) {
 	}
 }
 
-// TestDamage wants damage to stop the start, and the file not to change.
+// TestDamage checks that damage stops the start, and the file does not change.
 func TestDamage(t *testing.T) {
 	dir := folder(t)
 	s, _ := open(t, filepath.Join(dir, "tokens"))
@@ -550,7 +550,7 @@ func TestRewrite(t *testing.T) {
 	}
 }
 
-// TestRunTidies wants the file to be rewritten once most of it is history, by
+// TestRunTidies checks that the file is rewritten once most of it is history, by
 // revocation or expiry, and not before.
 func TestRunTidies(t *testing.T) {
 	dir := folder(t)
