@@ -1895,7 +1895,8 @@ func TestLifetimeOfOnesOwn(t *testing.T) {
 				t.Errorf("%s, want expires_in of %d", w.Body, seconds)
 			}
 			exp := fmt.Sprintf(`"exp":%d}`, s.clock.Unix()+seconds)
-			if w := s.post("/introspect", "token="+granted.AccessToken, granted.AccessToken); !strings.Contains(w.Body.String(), exp) {
+			w = s.post("/introspect", "token="+granted.AccessToken, granted.AccessToken)
+			if !strings.Contains(w.Body.String(), exp) {
 				t.Errorf("introspection %s, want %s", w.Body, exp)
 			}
 			s.reload("{" + user("johndoe", `, "token_ttl": "5m"`) + "}") // which counts for the next login

@@ -385,14 +385,16 @@ func (a *auth) answerTo(err error) *answer.HTTPException {
 
 // resource is a route whose errors have only FastAPI's detail.
 func (a *auth) resource(method, path string, e endpoint) router.Route {
-	return router.Route{Method: method, Path: path, Handler: a.handler(e, false), NotAllowed: a.handler(refuse(errMethodNotAllowed), false)}
+	return router.Route{Method: method, Path: path, Handler: a.handler(e, false),
+		NotAllowed: a.handler(refuse(errMethodNotAllowed), false)}
 }
 
 // protocol is a route of OAuth 2.0 itself: its answers have Pragma (RFC 6749 5.1),
 // and its errors have error and error_description (5.2) as well as FastAPI's
 // detail, since client libraries need them.
 func (a *auth) protocol(method, path string, e endpoint) router.Route {
-	return router.Route{Method: method, Path: path, Handler: a.handler(e, true), NotAllowed: a.handler(refuse(errMethodNotAllowed), true)}
+	return router.Route{Method: method, Path: path, Handler: a.handler(e, true),
+		NotAllowed: a.handler(refuse(errMethodNotAllowed), true)}
 }
 
 // handler runs an endpoint, and writes the answer to its error. No answer may be

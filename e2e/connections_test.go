@@ -253,7 +253,8 @@ func (s *stage) useEverything(ctx context.Context, name string) {
 		if me := send("GET", "/users/me", login.Token, nil); !strings.Contains(me, `"username":"`+name+`"`) {
 			s.t.Errorf("%s, /users/me: %s", name, me)
 		}
-		if is := send("POST", "/introspect", login.Token, url.Values{"token": {login.Token}}); !strings.Contains(is, `"sub":"`+name+`"`) {
+		is := send("POST", "/introspect", login.Token, url.Values{"token": {login.Token}})
+		if !strings.Contains(is, `"sub":"`+name+`"`) {
 			s.t.Errorf("%s, /introspect: %s", name, is)
 		}
 		if ended := send("POST", "/revoke", "", url.Values{"token": {login.Token}}); ended != "{}" {

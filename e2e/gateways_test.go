@@ -351,7 +351,8 @@ func (s *stage) runNginx(more, file string) {
 func (s *stage) runCaddy(name string) {
 	file := filepath.Join(s.dir, name)
 	s.write(name, "{\nadmin off\n}\n"+s.read(name))
-	s.run("env", "XDG_CONFIG_HOME="+s.dir, "XDG_DATA_HOME="+s.dir, "caddy", "run", "--adapter", "caddyfile", "--config", file)
+	s.run("env", "XDG_CONFIG_HOME="+s.dir, "XDG_DATA_HOME="+s.dir, "caddy", "run", "--adapter", "caddyfile", "--config",
+		file)
 }
 
 // runApache starts Apache with a module and its example.

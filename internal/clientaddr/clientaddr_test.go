@@ -234,8 +234,9 @@ func TestWide(t *testing.T) {
 		proxies.Warn(slog.New(slog.NewTextHandler(&log, nil)))
 		var warned []string
 		for line := range strings.Lines(log.String()) {
-			_, wide, _ := strings.Cut(strings.TrimSpace(line), "level=WARN msg=\"anybody in this range of -trusted-proxies can claim any"+
-				" address; name only the proxies\" range=")
+			_, wide, _ := strings.Cut(strings.TrimSpace(line),
+				"level=WARN msg=\"anybody in this range of -trusted-proxies can claim any"+
+					" address; name only the proxies\" range=")
 			warned = append(warned, wide)
 		}
 		if got := strings.Join(warned, " "); got != tt.ranges {

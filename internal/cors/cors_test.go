@@ -113,7 +113,8 @@ func TestRequestHeaders(t *testing.T) {
 		{name: "none", origin: app},
 		{name: "an empty list", origin: app, asked: []string{""}},
 		{name: "empty elements", origin: app, asked: []string{",authorization, ,"}, allowed: "authorization"},
-		{name: "what is not a name", origin: app, asked: []string{"a b,c:d,traceparent,\"e\",f(g),\x00,ä,h\r\nSet-Cookie: i"},
+		{name: "what is not a name", origin: app,
+			asked:   []string{"a b,c:d,traceparent,\"e\",f(g),\x00,ä,h\r\nSet-Cookie: i"},
 			allowed: "traceparent"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

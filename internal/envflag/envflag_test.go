@@ -36,7 +36,8 @@ func TestParse(t *testing.T) {
 		{"the last flag counts", "-file= -file=a", "", time.Minute, false, ""},
 		{"empty where that is nothing", "-list=", "APP_LIST=", time.Minute, false, ""},
 		{"empty where that is nothing, in the environment", "", "APP_LIST=", time.Minute, false, ""},
-		{"a variable that has no flag, empty", "", "APP_SECRET=", 0, false, "APP_SECRET is empty: give it a value, or unset it"},
+		{"a variable that has no flag, empty", "", "APP_SECRET=", 0, false,
+			"APP_SECRET is empty: give it a value, or unset it"},
 		{"another prefix", "", "OTHER_TOKEN_TTL=3m TOKEN_TTL=3m", time.Minute, false, ""},
 		{"nonsense in the environment", "", "APP_TOKEN_TTL=soon", 0, false, `invalid value "soon" for APP_TOKEN_TTL: parse error`},
 		{"nonsense in a flag", "-token-ttl soon", "", 0, false, `invalid value "soon" for flag -token-ttl: parse error`},
@@ -153,7 +154,8 @@ func TestUnknown(t *testing.T) {
 				}
 				return
 			case none:
-				want = fmt.Sprintf("unknown environment variable %q: unset it (-h lists the flags, and each has a variable)", tt.env)
+				want = fmt.Sprintf("unknown environment variable %q: unset it (-h lists the flags, and each has a variable)",
+					tt.env)
 			}
 			if err == nil || err.Error() != want {
 				t.Errorf("error %v, want %s", err, want)

@@ -87,7 +87,8 @@ func TestLongest(t *testing.T) {
 	for _, tt := range []struct{ name, form, err string }{
 		{"at the limit", "a=" + strings.Repeat("x", 8191) + "&b=x", ""},
 		{"at the limit, escaped", "a=" + strings.Repeat("%78", 8192), ""},
-		{"above it", "a=" + strings.Repeat("x", 8191) + "&b=xx", "body.b: Fields must not be longer than 8192 bytes together"},
+		{"above it", "a=" + strings.Repeat("x", 8191) + "&b=xx",
+			"body.b: Fields must not be longer than 8192 bytes together"},
 		{"one field alone", "b=" + strings.Repeat("x", 8193), "body.b: Fields must not be longer than 8192 bytes together"},
 		{"not asked for", "a=x&c=" + strings.Repeat("x", 32_768), ""},
 	} {

@@ -202,7 +202,8 @@ func TestHalfWritten(t *testing.T) {
 		if err := os.WriteFile(cert, tt.text, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := keypair.Read(cert, key); (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
+		if _, err := keypair.Read(cert, key); (err == nil) != (tt.err == "") ||
+			err != nil && !strings.Contains(err.Error(), tt.err) {
 			t.Errorf("%s: %v, want %q", tt.name, err, tt.err)
 		}
 	}

@@ -93,7 +93,8 @@ func TestUnseen(t *testing.T) {
 			for _, inJSON := range []bool{false, true} {
 				var written strings.Builder
 				c := Config{JSON: inJSON}
-				c.New(&written).Warn("message "+tt.text, "username", tt.text, "error", errors.New(tt.text), "list", []string{tt.text})
+				c.New(&written).Warn("message "+tt.text, "username", tt.text, "error", errors.New(tt.text), "list",
+					[]string{tt.text})
 				line := strings.TrimSuffix(written.String(), "\n")
 				for _, r := range line {
 					if !unicode.IsPrint(r) {

@@ -27,10 +27,11 @@ type Config struct{ Addr string }
 
 // Flags adds the flag, which is read into c.
 func (c *Config) Flags(flags *flag.FlagSet) {
-	flags.Func("metrics-addr", "`address` to serve /metrics on, for Prometheus", func(s string) error { // which may be empty
-		c.Addr = s
-		return nil
-	})
+	flags.Func("metrics-addr", "`address` to serve /metrics on, for Prometheus",
+		func(s string) error { // which may be empty
+			c.Addr = s
+			return nil
+		})
 }
 
 // Counts are what the endpoints count: the tokens of right passwords that could

@@ -126,7 +126,8 @@ func (m *Metrics) writeTo(w io.Writer) {
 
 	up, lacks := m.sources.Store.Status()
 	t.gauge("simple_oauth2_token_store_up", "1 if the token store is up and works, else 0; /healthz says what is wrong.", number(up && lacks == ""))
-	t.gauge("simple_oauth2_tokens_live", "Live tokens; an expired one may count for some seconds more.", float64(m.sources.Store.Live()))
+	t.gauge("simple_oauth2_tokens_live", "Live tokens; an expired one may count for some seconds more.",
+		float64(m.sources.Store.Live()))
 	name = "simple_oauth2_last_load_timestamp_seconds"
 	t.family(name, "gauge", "When the users and the certificate were last loaded without an error.")
 	t.sample(name, seconds(m.sources.Loaded("users")), "what", "users")

@@ -108,12 +108,14 @@ func TestDiffs(t *testing.T) {
     "token_ttl": "168h"
   }
 `, args: `add -cost 4 -scope a zoë -full-name Zoë<&> --email z"@x -scope=b:c -token-ttl 168h`},
-		{name: "add to one line", before: `{"jane": {"hashed_password": "HASH"}}`, args: "add zoe -cost 4 -scope a", said: "added",
-			old: `}}`, new: `}, "zoe": {"hashed_password": "HASH", "scopes": ["a"]}}`},
+		{name: "add to one line", before: `{"jane": {"hashed_password": "HASH"}}`, args: "add zoe -cost 4 -scope a",
+			said: "added",
+			old:  `}}`, new: `}, "zoe": {"hashed_password": "HASH", "scopes": ["a"]}}`},
 		{name: "add without white space", before: `{"jane":{"hashed_password":"HASH"}}`, args: "add zoe -cost 4 -scope a",
 			said: "added",
 			old:  `}}`, new: `},"zoe":{"hashed_password":"HASH","scopes":["a"]}}`},
-		{name: "add with padding", before: `{ "jane": { "hashed_password": "HASH", "disabled": true } }`, args: "add zoe -cost 4",
+		{name: "add with padding", before: `{ "jane": { "hashed_password": "HASH", "disabled": true } }`,
+			args: "add zoe -cost 4",
 			said: "added", old: `} }`, new: `}, "zoe": { "hashed_password": "HASH" } }`},
 		{name: "add with tabs and lines of Windows",
 			before: "{\r\n\t\"jane\": {\r\n\t\t\"hashed_password\": \"HASH\"\r\n\t}\r\n}\r\n", args: "add zoe -cost 4 -scope a",

@@ -69,7 +69,8 @@ var (
 	shellCut     = regexp.MustCompile(`^(?:[aby][0-9]|[./])[./A-Za-z0-9]{20,}$|^[aby][0-9]$`) // ./hash is what PowerShell leaves
 
 	// otherKinds is how hashes begin that other programs make.
-	otherKinds = []string{"$argon2id$", "$argon2i$", "$argon2d$", "$apr1$", "$1$", "$2$", "$2x$", "$5$", "$6$", "$7$", "$y$",
+	otherKinds = []string{"$argon2id$", "$argon2i$", "$argon2d$", "$apr1$", "$1$", "$2$", "$2x$", "$5$", "$6$", "$7$",
+		"$y$",
 		"$scrypt$", "$pbkdf2-sha256$", "$pbkdf2-sha512$", "{SHA}", "{SSHA}", "argon2$", "bcrypt_sha256$", "pbkdf2_sha256$",
 		"pbkdf2:", "scrypt:"}
 )

@@ -43,7 +43,8 @@ func TestVisitObject(t *testing.T) {
 		{"a wide colon", `{"a"：1}`, "", "not JSON, line 1: invalid character '：' after object key"},
 		{"a wide colon far behind", manyNames(1000, `,"a"：1`), "",
 			"not JSON, line 1: invalid character '：' after object key"},
-		{"of more than 16 bits", `{"a": 😀}`, "", "not JSON, line 1: invalid character '😀' looking for beginning of value"},
+		{"of more than 16 bits", `{"a": 😀}`, "",
+			"not JSON, line 1: invalid character '😀' looking for beginning of value"},
 		{"the quote itself", `{"a": '1'}`, "", `not JSON, line 1: invalid character '\'' looking for beginning of value`},
 		{"not UTF-8", "{\"\xff\":1}", "", "not JSON: not UTF-8"},
 	} {

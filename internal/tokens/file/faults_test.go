@@ -68,14 +68,17 @@ func TestFaults(t *testing.T) {
 		stale  bool
 	}{
 		{"disk full", faults{write: always(syscall.ENOSPC)}, nil, false},
-		{"disk full, and the piece cannot be cut off", faults{write: always(syscall.ENOSPC), truncate: always(syscall.EIO)}, nil, true},
+		{"disk full, and the piece cannot be cut off", faults{write: always(syscall.ENOSPC), truncate: always(syscall.EIO)},
+			nil, true},
 		{"the disk fails", faults{sync: always(syscall.EIO)}, nil, true},
 		{"the disk fails once", faults{sync: func() (err error) {
 			once.Do(func() { err = syscall.EIO })
 			return err
 		}}, nil, true},
-		{"the disk fails, and nothing can be cut off", faults{sync: always(syscall.EIO), truncate: always(syscall.EIO)}, nil, true},
-		{"read-only", faults{write: always(syscall.EROFS), sync: always(syscall.EROFS), truncate: always(syscall.EROFS)}, syscall.EROFS, true},
+		{"the disk fails, and nothing can be cut off", faults{sync: always(syscall.EIO), truncate: always(syscall.EIO)},
+			nil, true},
+		{"read-only", faults{write: always(syscall.EROFS), sync: always(syscall.EROFS), truncate: always(syscall.EROFS)},
+			syscall.EROFS, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s, log := open(t, filepath.Join(folder(t), "tokens"))
@@ -117,7 +120,8 @@ func TestFaults(t *testing.T) {
 			s.tend(true)
 			lacks(t, s, "")
 			comes := put(t, s)
-			if text := log.String(); strings.Count(text, "cannot be written, known tokens keep working") != 1 || strings.Count(text, "can be written again") != 1 {
+			if text := log.String(); strings.Count(text, "cannot be written, known tokens keep working") != 1 ||
+				strings.Count(text, "can be written again") != 1 {
 				t.Errorf("not logged once each:\n%s", text)
 			}
 			s = reopen(t, s)
