@@ -86,7 +86,7 @@ func onTerminal(t *testing.T, shell string, typed []string) (said string) {
 // variable.
 func TestHelp(t *testing.T) {
 	out, err := exec.Command(program, "-h").CombinedOutput()
-	const begins = "usage: simple-oauth2 [flags] | hash [-cost N] | healthcheck [flags] | -version\n" +
+	const begins = "usage: simple-oauth2 [flags] | user COMMAND | hash [-cost N] | healthcheck [flags] | -version\n" +
 		"Each flag can also be set in the environment: OAUTH2_TOKEN_TTL for -token-ttl. The flag wins.\n"
 	if err != nil || !strings.HasPrefix(string(out), begins) {
 		t.Errorf("%v\n%s", err, out)

@@ -168,7 +168,7 @@ func TestSettings(t *testing.T) {
 			says: "-addr: listen tcp " + taken + ": bind: address already in use"},
 		{name: "a user without a hash", args: "-addr 127.0.0.1:0 -users " + unhashed,
 			says: "-users: " + unhashed + `: user "johndoe": no hashed_password`},
-		{name: "help", args: "-h", says: "usage: simple-oauth2 [flags] | hash [-cost N] |"},
+		{name: "help", args: "-h", says: "usage: simple-oauth2 [flags] | user COMMAND | hash [-cost N] |"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			says, logged := ended(t, tt.args, strings.Fields(tt.env)...)

@@ -14,9 +14,9 @@ import (
 
 // bounded is a listener with a limit on open connections. At the limit, a new
 // connection closes one that is waiting for a request: first one that has been
-// silent since it was opened, for a second or more, then one of a crowd, then the
-// one that has waited longest. If none is waiting, the new connection waits until
-// another ends.
+// silent since it was opened, for a second or more, then one of a crowd, and of those
+// one that had no request yet, then the one that has waited longest. If none is
+// waiting, the new connection waits until another ends.
 //
 // An address is a crowd if it has more than an eighth of the connections. What is
 // new of a crowd closes only connections of addresses that have as many. An
@@ -139,11 +139,14 @@ func (b *bounded) isCrowd(addr netip.Prefix) bool { return b.from[addr] > b.most
 func (c *conn) isSilent(since int64) bool { return !c.served.Load() && c.waits.Load() <= since }
 
 func (c *conn) before(other *conn, late int64) bool {
-	if mine, others := c.isSilent(late), other.isSilent(late); mine != others {
-		return mine
-	}
-	if mine, others := c.of.isCrowd(c.addr), c.of.isCrowd(other.addr); mine != others {
-		return mine
+	silent, crowd, served := c.isSilent(late), c.of.isCrowd(c.addr), c.served.Load()
+	switch {
+	case silent != other.isSilent(late):
+		return silent
+	case crowd != other.of.isCrowd(other.addr):
+		return crowd
+	case crowd && served != other.served.Load():
+		return !served
 	}
 	return c.waits.Load() < other.waits.Load()
 }
