@@ -717,13 +717,14 @@ func TestConnectionBehindAnswer(t *testing.T) {
 	length := func(n int) string { return fmt.Sprintf("Content-Length: %d\r\n", n) }
 	chunked := form + "Transfer-Encoding: chunked\r\n"
 	expect := "Expect: 100-continue\r\n"
-	s := newService(t, testUsers())
+	s := newService(t, testUsers()).withPage(loginpage.Config{})
 	handler := newHandler(s.auth, s.pages)
 	targets := []string{
 		"POST /token", "GET /token", "POST /token/", "POST /revoke", "POST /introspect",
 		"GET /users/me", "POST /users/me", "GET /auth", "POST /auth", "PUT /auth/items?a=b", "POST /auth?scope=%zz",
 		"GET /healthz", "POST /livez",
 		"GET /docs", "GET /openapi.json", "POST /nowhere", "POST /../auth", "POST /", "OPTIONS /token",
+		"GET /login", "POST /login", "POST /logout",
 	}
 	for _, tt := range []struct {
 		name         string
@@ -760,6 +761,10 @@ func TestConnectionBehindAnswer(t *testing.T) {
 		{name: "Expect, and none", header: form + length(len(marked)) + expect, within: true},
 		{name: "Expect, and a late one", header: form + length(len(marked)) + expect, pause: late, within: true},
 		{name: "half, and a stop", header: form + length(4+len(marked)), body: "a=b&", stop: true, within: true},
+		{name: "half of no known type, and a stop", header: "Content-Type: text/plain\r\n" + length(4+len(marked)),
+			body: "a=b&", stop: true, within: true},
+		{name: "all but the end of one too long, and a stop", header: form + length(100<<10),
+			body: strings.Repeat("a", 100<<10-len(marked)), stop: true, within: true},
 		{name: "whole, and a stop", header: form + length(3), body: "a=b", stop: true},
 	} {
 		for _, target := range targets {

@@ -104,6 +104,7 @@ const (
 func (f *Reader) Parse(r *http.Request, limit int64, names ...string) (Form, error) {
 	mediaType, boundary := kind(r.Header.Get("Content-Type"))
 	if mediaType != urlencoded && mediaType != formData {
+		Drain(r)
 		why := "The body must be a form, with Content-Type " + urlencoded
 		if r.ContentLength == 0 {
 			why = cmp.Or(elsewhere(r, names), why)
@@ -112,6 +113,9 @@ func (f *Reader) Parse(r *http.Request, limit int64, names ...string) (Form, err
 	}
 	text, done, err := f.read(r, limit)
 	defer done()
+	if err != nil {
+		Drain(r)
+	}
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); err != nil && !tooLarge && err != ErrBusy {
 		err = broken("The body was cut short, or did not arrive in time")
 	}

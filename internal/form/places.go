@@ -34,6 +34,16 @@ func NewReader() *Reader {
 	return f
 }
 
+// Drain reads what is left of a body that nobody wants, up to 256 KiB, as net/http does
+// after the header of the answer is made. Done before, the answer says that the
+// connection ends if the server stops meanwhile. A body that the client holds back
+// until it is told to send it (RFC 9110 10.1.1) is left alone.
+func Drain(r *http.Request) {
+	if r.Body != nil && r.Header.Get("Expect") == "" {
+		io.CopyN(io.Discard, r.Body, 256<<10)
+	}
+}
+
 // read returns the body, and a function to call when it is no longer needed. The
 // error may be an *http.MaxBytesError or ErrBusy.
 func (f *Reader) read(r *http.Request, limit int64) (text []byte, done func(), err error) {

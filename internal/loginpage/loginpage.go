@@ -167,6 +167,7 @@ func (p *Page) Show(w http.ResponseWriter, r *http.Request) error {
 func (p *Page) Enter(w http.ResponseWriter, r *http.Request) error {
 	v := p.view(r)
 	if v.wrong = p.foreign(r); v.wrong != "" {
+		form.Drain(r)
 		v.status = http.StatusForbidden
 		return v.write(w)
 	}
@@ -206,6 +207,7 @@ func (p *Page) Enter(w http.ResponseWriter, r *http.Request) error {
 
 // Leave answers POST /logout: it ends the session.
 func (p *Page) Leave(w http.ResponseWriter, r *http.Request) error {
+	form.Drain(r)
 	v := p.view(r)
 	if v.wrong = p.foreign(r); v.wrong != "" {
 		v.status = http.StatusForbidden
