@@ -25,6 +25,9 @@ func (c Config) cookie(r *http.Request, plain bool) (token string, several bool)
 		names = append(names, plainName)
 	}
 	for _, name := range names {
+		if isSpacedOut(r, name) {
+			return "", false
+		}
 		switch sent := r.CookiesNamed(name); len(sent) {
 		case 0:
 		case 1:
@@ -34,6 +37,21 @@ func (c Config) cookie(r *http.Request, plain bool) (token string, several bool)
 		}
 	}
 	return "", false
+}
+
+// isSpacedOut says whether a request has the cookie with white space behind its name.
+// No browser sends that, but net/http reads it, and gateways that keep the cookie from
+// the tool do not know it.
+func isSpacedOut(r *http.Request, name string) bool {
+	for _, header := range r.Header["Cookie"] {
+		for pair := range strings.SplitSeq(header, ";") {
+			key, _, _ := strings.Cut(strings.TrimLeft(pair, " \t"), "=")
+			if key != name && strings.TrimSpace(key) == name {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // setCookie sets the cookie of a login, for as long as its token lives, and removes the one of the other scheme.

@@ -212,6 +212,8 @@ func TestAuthorize(t *testing.T) {
 		{name: "plain, scheme unknown", headers: []string{"Cookie: " + plain + "=a"}},
 		{name: "https before plain", want: "Bearer a",
 			headers: []string{"Cookie: " + plain + "=b; " + host + "=a", "X-Forwarded-Proto: http"}},
+		{name: "white space behind the name", headers: []string{"Cookie: " + host + " =a"}},
+		{name: "a tab behind the name, among others", headers: []string{"Cookie: x=y; " + host + "\t=a"}},
 		{name: "two of one name", headers: []string{"Cookie: " + host + "=a; " + host + "=b"}},
 		{name: "two plain ones", headers: []string{"Cookie: " + plain + "=a; " + plain + "=b", "X-Forwarded-Proto: http"}},
 		{name: "two of a kind, and a plain one", headers: []string{"Cookie: " + host + "=a; " + host + "=b; " + plain + "=c",
