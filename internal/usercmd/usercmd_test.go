@@ -398,6 +398,32 @@ func TestTwoAtOnce(t *testing.T) {
 	only(t, file)
 }
 
+// TestEditedMeanwhile saves the file from an editor while a command works on it. What the
+// editor wrote stays, and the command says so.
+func TestEditedMeanwhile(t *testing.T) {
+	for _, tt := range []struct{ name, before string }{
+		{name: "a file", before: readme},
+		{name: "a new file"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "users.json")
+			if tt.before != "" {
+				file = folder(t, tt.before)
+			}
+			const edited = "{\"zoe\": {\"hashed_password\": \"by hand\"}}\n"
+			c := &command{verb: "add", file: file}
+			err := c.change(func(now *users) ([]byte, error) {
+				return slices.Concat(now.text, []byte("\n")), os.WriteFile(file, []byte(edited), 0o600)
+			})
+			text, _ := os.ReadFile(file)
+			if err == nil || !strings.Contains(err.Error(), "changed by something else") || string(text) != edited {
+				t.Errorf("error %v, and the file is %q", err, text)
+			}
+			only(t, file)
+		})
+	}
+}
+
 // TestLocked waits for a command that does not end, in simulated time, and goes on
 // after one that was killed.
 func TestLocked(t *testing.T) {

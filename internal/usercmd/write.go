@@ -28,7 +28,7 @@ func (c *command) change(edit func(*users) ([]byte, error)) error {
 	if err != nil || bytes.Equal(text, now.text) {
 		return err
 	}
-	return c.replace(info, text)
+	return c.replace(info, now.text, text)
 }
 
 // edited returns what the file has, what it would have after an edit, and its owner and
@@ -89,8 +89,9 @@ func isStill(f *os.File, name string) bool {
 }
 
 // replace writes the text to a second file, which takes the name of the first and has
-// its owner and mode. Info is nil if there is no first one.
-func (c *command) replace(info fs.FileInfo, text []byte) error {
+// its owner and mode. Info is nil if there is no first one. An editor does not know the
+// lock, so the first one must still have what was there before.
+func (c *command) replace(info fs.FileInfo, before, text []byte) error {
 	name := c.file + ".new"
 	os.Remove(name) // left by a crash
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
@@ -101,6 +102,11 @@ func (c *command) replace(info fs.FileInfo, text []byte) error {
 		return fmt.Errorf("%s cannot be changed: %w", c.file, err)
 	}
 	err = fill(f, info, text)
+	now, readErr := os.ReadFile(c.file)
+	if err == nil && (info != nil && !bytes.Equal(now, before) || info == nil && !errors.Is(readErr, fs.ErrNotExist)) {
+		os.Remove(name)
+		return fmt.Errorf("%s was changed by something else in the meantime: nothing is written, try again", c.file)
+	}
 	if err == nil {
 		err = os.Rename(name, c.file)
 	}
