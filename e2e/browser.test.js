@@ -299,7 +299,7 @@ test("the help under a path of nginx", async (t) => {
 // readmeUsers is the README's users.json.
 function readmeUsers(t) {
   const dir = mkdtempSync(`${tmpdir()}/users`);
-  t.after(() => rmSync(dir, { recursive: true }));
+  process.on("exit", () => rmSync(dir, { recursive: true })); // the service is gone by then
   writeFileSync(`${dir}/users.json`, readFileSync("../README.md", "utf8").match(/```json\n(.*?)```/s)[1]);
   return `${dir}/users.json`;
 }

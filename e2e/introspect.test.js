@@ -21,8 +21,8 @@ before(async () => {
   ({ origin } = await run({ after: (f) => (end = f) }, "-users", `${dir}/users.json`, "-max-failures", "0"));
 });
 after(async () => {
-  rmSync(dir, { recursive: true });
   await end();
+  rmSync(dir, { recursive: true });
 });
 
 const post = (path, form) => fetch(origin + path, { method: "POST", body: new URLSearchParams(form) });

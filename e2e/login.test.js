@@ -50,7 +50,7 @@ async function until(what, ask) {
 
 function folder(t) {
   const dir = mkdtempSync(`${tmpdir()}/login`);
-  t.after(() => rmSync(dir, { recursive: true, force: true }));
+  process.on("exit", () => rmSync(dir, { recursive: true, force: true })); // the service is gone by then
   return dir;
 }
 
