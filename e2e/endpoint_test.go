@@ -36,7 +36,10 @@ func TestAddAnEndpoint(t *testing.T) {
 		endpoint = `"/users/me/items": {"get": {
 			"operationId": "read_own_items", "summary": "Read Own Items", "security": [{"OAuth2PasswordBearer": ["items:list"]}],
 			"responses": {
-				"200": {"description": "The items", "headers": {"Cache-Control": {"$ref": "#/components/headers/NoStore"}}, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Items"}}}}
+				"200": {
+					"description": "The items", "headers": {"Cache-Control": {"$ref": "#/components/headers/NoStore"}},
+					"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Items"}}}
+				}
 			}
 		}},
 		`

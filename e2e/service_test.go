@@ -119,7 +119,8 @@ func hashOf(t *testing.T, password string) string {
 
 // trouble is a line of a service's log that is worth a look: one of level ERROR, or
 // the beginning of a stack trace, also within a line.
-var trouble = regexp.MustCompile(`level=ERROR|"level":"ERROR"|^panic: |^fatal error: |goroutine \d+ \[|WARNING: DATA RACE`)
+var trouble = regexp.MustCompile(
+	`level=ERROR|"level":"ERROR"|^panic: |^fatal error: |goroutine \d+ \[|WARNING: DATA RACE`)
 
 // checkLog fails the test for each line of a service's log that tells of trouble,
 // unless it contains one of the texts that the test expects.

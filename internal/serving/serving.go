@@ -209,7 +209,7 @@ func (s *Server) Serve(handler http.Handler) error {
 }
 
 const (
-	settled     = 500 * time.Millisecond // by then the first requests of new connections are read: net/http drops later ones
+	settled     = 500 * time.Millisecond // net/http drops first requests that are read later
 	lastAnswers = 8 * time.Second        // then requests that are still waiting are told to give up
 )
 

@@ -286,7 +286,8 @@ func TestAddr(t *testing.T) {
 		if err == nil {
 			s.Close()
 		}
-		want := "-addr: listen tcp: address " + tt.addr + ": " + tt.err + " (write it as host:port, or :port for all addresses)"
+		want := "-addr: listen tcp: address " + tt.addr + ": " + tt.err +
+			" (write it as host:port, or :port for all addresses)"
 		if tt.err == "" && err != nil || tt.err != "" && (err == nil || err.Error() != want) {
 			t.Errorf("%s: %v, want %s", tt.addr, err, want)
 		}

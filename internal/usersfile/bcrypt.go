@@ -66,7 +66,8 @@ var (
 	bcryptPrefix = regexp.MustCompile(`\$2[aby]\$`)
 	bcryptCost   = regexp.MustCompile(`^\$2.\$[0-9]{2}\$`)
 	digest       = regexp.MustCompile(`^(?:[0-9A-Fa-f]{32}|[0-9A-Fa-f]{40}|[0-9A-Fa-f]{64}|[0-9A-Fa-f]{128})$`)
-	shellCut     = regexp.MustCompile(`^(?:[aby][0-9]|[./])[./A-Za-z0-9]{20,}$|^[aby][0-9]$`) // ./hash is what PowerShell leaves
+	// PowerShell leaves ./hash of a hash.
+	shellCut = regexp.MustCompile(`^(?:[aby][0-9]|[./])[./A-Za-z0-9]{20,}$|^[aby][0-9]$`)
 
 	// otherKinds is how hashes begin that other programs make.
 	otherKinds = []string{"$argon2id$", "$argon2i$", "$argon2d$", "$apr1$", "$1$", "$2$", "$2x$", "$5$", "$6$", "$7$",

@@ -101,7 +101,8 @@ func TestParse(t *testing.T) {
 		{"scopes not a list", record(good + `, "scopes": "a b"`), `user "johndoe": field "scopes" is a string, want a list of strings`},
 		{"scope with a space", record(good + `, "scopes": ["a b"]`), noScope},
 		{"scope not a string", record(good + `, "scopes": ["a", 1]`), `user "johndoe": field "scopes" is a number, want string`},
-		{"a bad scope for the second time", `{"jane": {` + good + `, "scopes": ["a"]}, "johndoe": {` + good + `, "scopes": ["ü"]}, "joan": {` + good + `, "scopes": ["ü"]}}`, noScope},
+		{"a bad scope for the second time", `{"jane": {` + good + `, "scopes": ["a"]}, ` +
+			`"johndoe": {` + good + `, "scopes": ["ü"]}, "joan": {` + good + `, "scopes": ["ü"]}}`, noScope},
 		{"disabled a number", record(good + `, "disabled": 0`), `user "johndoe": field "disabled" is a number, want true or false`},
 		{"not_before", record(good + `, "not_before": "2026-01-31T09:00:00.123+01:00"`), ""},
 		{"not_before null", record(good + `, "not_before": null`), ""},
@@ -162,9 +163,11 @@ func TestNotBcrypt(t *testing.T) {
 		{"a line of htpasswd", "jane:$2y$12$" + salted, "has something before the bcrypt hash"},
 		{"quotes", "'$2a$12$" + salted + "'", "has something before the bcrypt hash"},
 		{"Spring's prefix", "{bcrypt}$2a$12$" + salted, "has something before the bcrypt hash"},
-		{"cut short", "$2a$12$" + salted[:52], "is a bcrypt hash of 59 characters, and not of 60: was it cut, or did it grow?"},
+		{"cut short", "$2a$12$" + salted[:52],
+			"is a bcrypt hash of 59 characters, and not of 60: was it cut, or did it grow?"},
 		{"cut after the kind", "$2b$", "is a bcrypt hash of 4 characters, and not of 60: was it cut, or did it grow?"},
-		{"too long", "$2a$12$" + salted + "x", "is a bcrypt hash of 61 characters, and not of 60: was it cut, or did it grow?"},
+		{"too long", "$2a$12$" + salted + "x",
+			"is a bcrypt hash of 61 characters, and not of 60: was it cut, or did it grow?"},
 		{"a cost of a letter", "$2a$1a$" + salted, "is a bcrypt hash whose cost is not of two digits"},
 		{"a cost of a sign", "$2a$1-$" + salted, "is a bcrypt hash whose cost is not of two digits"},
 		{"a cost of three digits", "$2a$012$" + salted[:52], "is a bcrypt hash whose cost is not of two digits"},
@@ -286,7 +289,9 @@ func TestHashesAreNoNames(t *testing.T) {
 }
 
 func TestEverything(t *testing.T) {
-	records, _, err := parse(`{"jane": {"hashed_password": "` + hash + `", "full_name": "Jane Roe", "email": "jane@example.com", "disabled": true, "scopes": ["a", "b"]}, "gate": {"hashed_password": "` + hash + `"}}`)
+	records, _, err := parse(`{"jane": {"hashed_password": "` + hash + `", ` +
+		`"full_name": "Jane Roe", "email": "jane@example.com", "disabled": true, "scopes": ["a", "b"]}, ` +
+		`"gate": {"hashed_password": "` + hash + `"}}`)
 	if err != nil {
 		t.Fatal(err)
 	}
